@@ -152,6 +152,13 @@ class SlotFlag(IntFlag):
     DEAD = 1 << 39  # never again in a pool
 
 
+class SockKeyKind(IntEnum):
+    """High half of a sockhash key; the low half is the connection or slot id."""
+
+    CLIENT = 1
+    SERVER = 2
+
+
 class RespMode(IntEnum):
     """`slot.resp_mode`: what S's next bytes are."""
 
@@ -305,6 +312,8 @@ class EventType(IntEnum):
     DIVERT = 3
     NO_LISTENER = 4  # `conn` holds the pid
     RESET = 5
+    TIMEOUT = 6  # the control program's sweep claimed `slot` for the agent: answer 504 on `conn`
+    TIMEOUT_LATE = 7  # past its deadline with the response already started: the agent must abort
 
 
 class CtlOp(IntEnum):
@@ -314,6 +323,7 @@ class CtlOp(IntEnum):
     RELEASE = 2  # the agent has finished an adopted transaction: back to the pool if it may be reused (result 0), else result 1
     KILL = 3  # mark dead; result = state before
     OFFER = 4  # make slot `id` idle and push it to its endpoint's pool
+    SWEEP = 5  # slots 1..`id`: claim those past their timeout and report each by an event; result = how many
 
 
 STRUCTS: tuple[Struct, ...] = (
@@ -400,6 +410,8 @@ STRUCTS: tuple[Struct, ...] = (
         ("u32", "relay_done", "bpf (server side): 1 when the last byte of the response was passed to A2"),
         ("u32", "chunk_digits", "bpf (server side)"),
         ("u32", "conn", "bpf (client side): id of the connection that owns it"),
+        ("u32", "deadline_told", "bpf: the sweep has reported this transaction"),
+        ("u32", "_pad"),
     ),
     _struct(
         "endpoint_state",
@@ -533,7 +545,7 @@ STRUCTS: tuple[Struct, ...] = (
 BY_NAME: dict[str, Struct] = {s.name: s for s in STRUCTS}
 
 ENUMS: tuple[type[IntEnum] | type[IntFlag], ...] = (
-    SockKind, SockFlag, ConnFlag, SlotFlag, RespMode, Verdict, RuleAction, Op, AuthzResult, Bits,
+    SockKind, SockFlag, SockKeyKind, ConnFlag, SlotFlag, RespMode, Verdict, RuleAction, Op, AuthzResult, Bits,
     HeaderKind, PartKind, PathOp, Balance, Reason, EventType, CtlOp,
 )  # fmt: skip
 
