@@ -284,7 +284,8 @@ class Reason(IntEnum):
     RECEIVE_BUFFER = 31  # the client lets answers pile up unread
     DUPLICATE_QUERY = 32
     STEP_LIMIT = 33
-    BODY_SLOT_LOST = 34
+    BODY_SLOT_LOST = 34  # the rest of a body whose server is gone was swallowed
+    BODY_TRAILING = 35  # bytes after a request's body in the same message
     # responses (50..69)
     ADOPTED_RESPONSE = 50  # the agent relays a response the kernel declined
     RELAYED_BODY = 51
@@ -372,6 +373,8 @@ STRUCTS: tuple[Struct, ...] = (
         ("u32", "orig_port"),
         ("u32", "flags", "enum SockFlag"),
         ("u32", "source_ip", "what SOURCE_IP conditions see", 4),
+        ("u32", "redirected", "this message already has a redirect target, see divert.h"),
+        ("u32", "_pad"),
     ),
     _struct(
         "conn",

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Backstop: in a network namespace where it is attached, a protected endpoint's port answers only connections
+ * that the agent announced. Everything else gets the RST of a closed port.
+ */
+#ifndef L7_BACKSTOP_H
+#define L7_BACKSTOP_H
+
+#include "capture.h"
+
+SEC("sk_lookup")
+int backstop(struct bpf_sk_lookup *c)
+{
+	struct l7_flow_key f = {};
+	struct l7_addr_key key;
+
+	if (c->protocol != L7_PROTO_TCP)
+		return SK_PASS;
+	f.src[2] = L7_V4_MAPPED;
+	f.dst[2] = L7_V4_MAPPED;
+	if (c->family == L7_AF_INET) {
+		f.src[3] = c->remote_ip4;
+		f.dst[3] = c->local_ip4;
+	} else {
+		f.src[0] = c->remote_ip6[0];
+		f.src[1] = c->remote_ip6[1];
+		f.src[2] = c->remote_ip6[2];
+		f.src[3] = c->remote_ip6[3];
+		f.dst[0] = c->local_ip6[0];
+		f.dst[1] = c->local_ip6[1];
+		f.dst[2] = c->local_ip6[2];
+		f.dst[3] = c->local_ip6[3];
+	}
+	f.src_port = bpf_ntohs(c->remote_port);
+	f.dst_port = c->local_port;
+	__builtin_memcpy(key.ip, f.dst, 16);
+	key.port = f.dst_port;
+	if (!bpf_map_lookup_elem(&protected, &key))
+		return SK_PASS;
+	if (bpf_map_lookup_elem(&announced, &f))
+		return SK_PASS;
+	l7_count(L7_REASON_BACKSTOP);
+	return SK_DROP;
+}
+
+#endif
