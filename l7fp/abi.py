@@ -374,7 +374,7 @@ STRUCTS: tuple[Struct, ...] = (
         ("u32", "flags", "enum SockFlag"),
         ("u32", "source_ip", "what SOURCE_IP conditions see", 4),
         ("u32", "redirected", "this message already has a redirect target, see divert.h"),
-        ("u32", "_pad"),
+        ("u32", "tail", "the next run is on the rest of the same message"),
     ),
     _struct(
         "conn",
@@ -410,7 +410,7 @@ STRUCTS: tuple[Struct, ...] = (
         ("u32", "resp_mode", "bpf (server side): enum RespMode"),
         ("u32", "chunk_state", "bpf (server side)"),
         ("u32", "status", "bpf (server side): of the response, 0 before it"),
-        ("u32", "relay_done", "bpf (server side): 1 when the last byte of the response was passed to A2"),
+        ("u32", "relay_done", "bpf (server side): once the response is all passed to A2: 1, or 2 if its framing broke"),
         ("u32", "chunk_digits", "bpf (server side)"),
         ("u32", "conn", "bpf (client side): id of the connection that owns it"),
         ("u32", "deadline_told", "bpf: the sweep has reported this transaction"),

@@ -7,28 +7,30 @@
 
 #include "capture.h"
 
+#define L7_LOOKUP(field) __builtin_offsetof(struct bpf_sk_lookup, field)
+
 SEC("sk_lookup")
 int backstop(struct bpf_sk_lookup *c)
 {
 	struct l7_flow_key f = {};
 	struct l7_addr_key key;
 
-	if (c->protocol != L7_PROTO_TCP)
+	if (c->protocol != IPPROTO_TCP)
 		return SK_PASS;
 	f.src[2] = L7_V4_MAPPED;
 	f.dst[2] = L7_V4_MAPPED;
-	if (c->family == L7_AF_INET) {
-		f.src[3] = c->remote_ip4;
-		f.dst[3] = c->local_ip4;
+	if (c->family == AF_INET) {
+		f.src[3] = L7_CTX_U32(c, L7_LOOKUP(remote_ip4));
+		f.dst[3] = L7_CTX_U32(c, L7_LOOKUP(local_ip4));
 	} else {
-		f.src[0] = c->remote_ip6[0];
-		f.src[1] = c->remote_ip6[1];
-		f.src[2] = c->remote_ip6[2];
-		f.src[3] = c->remote_ip6[3];
-		f.dst[0] = c->local_ip6[0];
-		f.dst[1] = c->local_ip6[1];
-		f.dst[2] = c->local_ip6[2];
-		f.dst[3] = c->local_ip6[3];
+		f.src[0] = L7_CTX_U32(c, L7_LOOKUP(remote_ip6));
+		f.src[1] = L7_CTX_U32(c, L7_LOOKUP(remote_ip6) + 4);
+		f.src[2] = L7_CTX_U32(c, L7_LOOKUP(remote_ip6) + 8);
+		f.src[3] = L7_CTX_U32(c, L7_LOOKUP(remote_ip6) + 12);
+		f.dst[0] = L7_CTX_U32(c, L7_LOOKUP(local_ip6));
+		f.dst[1] = L7_CTX_U32(c, L7_LOOKUP(local_ip6) + 4);
+		f.dst[2] = L7_CTX_U32(c, L7_LOOKUP(local_ip6) + 8);
+		f.dst[3] = L7_CTX_U32(c, L7_LOOKUP(local_ip6) + 12);
 	}
 	f.src_port = bpf_ntohs(c->remote_port);
 	f.dst_port = c->local_port;

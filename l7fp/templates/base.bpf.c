@@ -20,30 +20,13 @@ struct {
 	__uint(value_size, 4);
 } policy SEC(".maps");
 
-/* Nothing in slot 0: requests go to the slow path, responses to the agent. */
-static __always_inline int l7_without_policy(struct sk_msg_md *m)
-{
-	struct bpf_sock *sk = m->sk;
-	struct l7_sock_state *st = sk ? bpf_sk_storage_get(&sock_storage, sk, 0, 0) : 0;
-	struct l7_conn *c;
-	struct l7_slot *s;
-
-	if (!st)
-		return SK_PASS; /* not a managed socket, or not one any more */
-	if (st->kind == L7_SOCK_KIND_CLIENT) {
-		c = l7_conn(st->id);
-		return c ? l7_divert(m, st, c, L7_REASON_NO_POLICY) : l7_swallow(m);
-	}
-	if (st->kind == L7_SOCK_KIND_SERVER) {
-		s = l7_slot(st->id);
-		return s ? l7_adopt(m, st, s, L7_RESP_MODE_ADOPT, L7_REASON_NO_POLICY) : l7_swallow(m);
-	}
-	return SK_PASS;
-}
-
 SEC("sk_msg")
 int entry(struct sk_msg_md *m)
 {
+	struct bpf_sock *sk = m->sk;
+	struct l7_sock_state *st;
+
 	bpf_tail_call(m, &policy, 0);
-	return l7_without_policy(m);
+	st = sk ? bpf_sk_storage_get(&sock_storage, sk, 0, 0) : 0;
+	return st ? l7_undecided(m, st, L7_REASON_NO_POLICY) : l7_swallow(m);
 }

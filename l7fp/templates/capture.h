@@ -9,33 +9,19 @@
 #define L7_CAPTURE_H
 
 #include "base_maps.h"
+#include "kernel_types.h"
 
-#define L7_PROTO_TCP 6
-#define L7_PROTO_UDP 17
-#define L7_PROTO_MPTCP 262
-#define L7_AF_INET 2
-#define L7_AF_INET6 10
-#define L7_SOL_SOCKET 1
-#define L7_SO_BINDTOIFINDEX 62
-#define L7_SO_ORIGINAL_DST 80 /* IP6T_SO_ORIGINAL_DST has the same number */
-#define L7_SOL_IP 0
-#define L7_SOL_IPV6 41
 #define L7_ECONNREFUSED 111
 #define L7_V4_MAPPED bpf_htonl(0xffff)
 #define L7_CGROUP_DEPTH 12
 
-struct kernfs_node {
-	u64 id;
-} __attribute__((preserve_access_index));
-struct cgroup {
-	struct kernfs_node *kn;
-} __attribute__((preserve_access_index));
-struct sock_cgroup_data {
-	struct cgroup *cgroup;
-} __attribute__((preserve_access_index));
-struct sock {
-	struct sock_cgroup_data sk_cgrp_data;
-} __attribute__((preserve_access_index));
+/* Context fields must be read one by one at constant offsets; the compiler would otherwise merge them. */
+#define L7_CTX_U32(ctx, off)                                                                     \
+	({                                                                                       \
+		u64 v_;                                                                          \
+		asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(v_) : "r"(ctx), "i"(off));         \
+		(u32)v_;                                                                         \
+	})
 
 static __always_inline int l7_is_v4(const u32 *ip)
 {
@@ -110,7 +96,7 @@ static __always_inline int l7_connect(struct bpf_sock_addr *a, struct l7_addr_ke
 		}
 		return 1;
 	}
-	if (a->protocol != L7_PROTO_TCP && a->protocol != L7_PROTO_MPTCP)
+	if (a->protocol != IPPROTO_TCP && a->protocol != IPPROTO_MPTCP)
 		return l7_refuse(L7_REASON_NOT_TCP);
 	if (!sk)
 		return l7_refuse(L7_REASON_NOT_TCP);
@@ -135,7 +121,7 @@ static __always_inline int l7_connect(struct bpf_sock_addr *a, struct l7_addr_ke
 	st->body_left = 0;
 	__builtin_memset(st->source_ip, 0, sizeof(st->source_ip));
 	l7_identify(a, sk, st);
-	st->kind = a->protocol == L7_PROTO_MPTCP ? L7_SOCK_KIND_CLIENT_SLOW : L7_SOCK_KIND_CLIENT;
+	st->kind = a->protocol == IPPROTO_MPTCP ? L7_SOCK_KIND_CLIENT_SLOW : L7_SOCK_KIND_CLIENT;
 	st->protocol = a->protocol;
 	st->cookie = bpf_get_socket_cookie(a);
 	st->netns = netns;
@@ -146,7 +132,7 @@ static __always_inline int l7_connect(struct bpf_sock_addr *a, struct l7_addr_ke
 	if (sk->bound_dev_if > 1) {
 		int any = 0;
 
-		bpf_setsockopt(a, L7_SOL_SOCKET, L7_SO_BINDTOIFINDEX, &any, sizeof(any));
+		bpf_setsockopt(a, SOL_SOCKET, SO_BINDTOIFINDEX, &any, sizeof(any));
 	}
 	if (v6 && !l7_is_v4(key->ip)) {
 		a->user_ip6[0] = 0;
@@ -267,17 +253,17 @@ int getsockopt(struct bpf_sockopt *c)
 	struct l7_sock_state *st;
 	u8 *v, *end;
 
-	if (c->optname != L7_SO_ORIGINAL_DST || (c->level != L7_SOL_IP && c->level != L7_SOL_IPV6) || !sk)
+	if (c->optname != SO_ORIGINAL_DST || (c->level != IPPROTO_IP && c->level != IPPROTO_IPV6) || !sk)
 		return 1;
 	st = bpf_sk_storage_get(&sock_storage, sk, 0, 0);
 	if (!st || st->kind != L7_SOCK_KIND_ACCEPTED)
 		return 1;
 	v = c->optval;
 	end = c->optval_end;
-	if (c->level == L7_SOL_IP) {
+	if (c->level == IPPROTO_IP) {
 		if (v + 16 > end || !l7_is_v4(st->orig_ip))
 			return 1;
-		*(u16 *)v = L7_AF_INET;
+		*(u16 *)v = AF_INET;
 		*(u16 *)(v + 2) = bpf_htons(st->orig_port);
 		*(u32 *)(v + 4) = st->orig_ip[3];
 		*(u64 *)(v + 8) = 0;
@@ -285,7 +271,7 @@ int getsockopt(struct bpf_sockopt *c)
 	} else {
 		if (v + 28 > end)
 			return 1;
-		*(u16 *)v = L7_AF_INET6;
+		*(u16 *)v = AF_INET6;
 		*(u16 *)(v + 2) = bpf_htons(st->orig_port);
 		*(u32 *)(v + 4) = 0;
 		__builtin_memcpy(v + 8, st->orig_ip, 16);

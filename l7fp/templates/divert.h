@@ -59,4 +59,24 @@ static __always_inline int l7_adopt(struct sk_msg_md *m, struct l7_sock_state *s
 	return l7_pass(m, L7_SOCK_KEY(L7_SOCK_KEY_KIND_SERVER, st->id), st->redirected);
 }
 
+/* No program or no memory to decide with: requests to the slow path, responses to the agent. */
+static __always_inline int l7_undecided(struct sk_msg_md *m, struct l7_sock_state *st, u32 reason)
+{
+	struct l7_conn *c;
+	struct l7_slot *s;
+
+	if (st->kind == L7_SOCK_KIND_CLIENT) {
+		c = l7_conn(st->id);
+		if (!c)
+			return l7_swallow(m);
+		/* the rest of a body that went to a server must not be read as a request */
+		return st->body_left ? l7_reset(m, c) : l7_divert(m, st, c, reason);
+	}
+	if (st->kind == L7_SOCK_KIND_SERVER) {
+		s = l7_slot(st->id);
+		return s ? l7_adopt(m, st, s, L7_RESP_MODE_ADOPT, reason) : l7_swallow(m);
+	}
+	return SK_PASS; /* not a managed socket any more */
+}
+
 #endif

@@ -10,15 +10,6 @@
 
 #include "capture.h"
 
-#define L7_TCP_CLOSE 7
-
-/* Context fields must be read one by one at constant offsets; the compiler would otherwise merge them. */
-#define L7_CTX_U32(ctx, off)                                                                     \
-	({                                                                                       \
-		u64 v_;                                                                          \
-		asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(v_) : "r"(ctx), "i"(off));         \
-		(u32)v_;                                                                         \
-	})
 #define L7_OPS(field) __builtin_offsetof(struct bpf_sock_ops, field)
 
 /* The connection as its active side sees it; `passive` when the caller is the other side. */
@@ -27,7 +18,7 @@ static __always_inline void l7_flow_of(struct bpf_sock_ops *s, struct l7_flow_ke
 	u32 l[4] = { 0, 0, L7_V4_MAPPED, 0 }, r[4] = { 0, 0, L7_V4_MAPPED, 0 };
 	u32 l_port = L7_CTX_U32(s, L7_OPS(local_port)), r_port = bpf_ntohl(L7_CTX_U32(s, L7_OPS(remote_port)));
 
-	if (s->family == L7_AF_INET6) {
+	if (s->family == AF_INET6) {
 		l[0] = L7_CTX_U32(s, L7_OPS(local_ip6));
 		l[1] = L7_CTX_U32(s, L7_OPS(local_ip6) + 4);
 		l[2] = L7_CTX_U32(s, L7_OPS(local_ip6) + 8);
@@ -78,7 +69,7 @@ static __always_inline void l7_client_up(struct bpf_sock_ops *s, struct l7_sock_
 			l7_count(L7_REASON_SOCKHASH_FULL);
 			st->kind = L7_SOCK_KIND_CLIENT_SLOW;
 		}
-	} else if (st->protocol == L7_PROTO_MPTCP) {
+	} else if (st->protocol == IPPROTO_MPTCP) {
 		l7_count(L7_REASON_MPTCP);
 	}
 	bpf_map_update_elem(&flows, f, st, BPF_ANY);
@@ -162,7 +153,7 @@ static __always_inline void l7_closed(struct bpf_sock_ops *s, struct bpf_sock *s
 }
 
 SEC("sockops")
-int sockops(struct bpf_sock_ops *s)
+int sock_ops(struct bpf_sock_ops *s)
 {
 	struct bpf_sock *sk = s->sk;
 
@@ -179,7 +170,7 @@ int sockops(struct bpf_sock_ops *s)
 		l7_passive(s, sk);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
-		if (s->args[1] == L7_TCP_CLOSE)
+		if (s->args[1] == TCP_CLOSE)
 			l7_closed(s, sk);
 		break;
 	}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Client side of the fast path: runs on every sendmsg() of C, under C's socket lock. The order of the steps is
+ * the design: what must not overtake what, and what may still be undone.
+ */
+#ifndef L7_CLIENT_H
+#define L7_CLIENT_H
+
+#include "divert.h"
+#include "kernel_types.h"
+#include "scratch.h"
+
+#define L7_POP_TRIES 4
+#define L7_PICK_TRIES 8
+/* answers that a client lets pile up unread before its requests go where TCP's window slows it down */
+#define L7_UNREAD_LIMIT (2 * L7_BODY_LIMIT)
+
+/* Body bytes go where their head went. */
+static __always_inline int l7_client_body(struct sk_msg_md *m, struct l7_sock_state *st, struct l7_conn *c)
+{
+	struct l7_slot *s = l7_slot(c->slot);
+	u64 key = L7_SOCK_KEY(L7_SOCK_KEY_KIND_SERVER, c->slot), state = s ? s->state : 0;
+	u32 size = m->size, n;
+
+	n = st->body_left < size ? st->body_left : size;
+	st->body_left -= n;
+	if (!s || (u32)state != st->id || !(state & L7_SLOT_FLAG_BUSY) || state & L7_SLOT_ENDED ||
+	    bpf_msg_redirect_hash(m, &sockhash, &key, BPF_F_INGRESS) != SK_PASS) {
+		/* The server is gone and the agent answers. Passed on, the rest would be read as a request. */
+		l7_count(L7_REASON_BODY_SLOT_LOST);
+		return n == size ? l7_swallow(m) : l7_reset(m, c);
+	}
+	l7_count(L7_REASON_BODY);
+	if (n < size) {
+		bpf_msg_apply_bytes(m, n);
+		st->tail = 1;
+		l7_count(L7_REASON_BODY_TRAILING);
+	}
+	if (!st->body_left)
+		l7_slot_half(s, c->slot, L7_SLOT_FLAG_REQUEST_DONE);
+	return SK_PASS;
+}
+
+/* May a request start on the fast path now? 0 or the reason why not. */
+static __always_inline u32 l7_gate(struct sk_msg_md *m, struct l7_sock_state *st, struct l7_conn *c)
+{
+	struct tcp_sock *tcp;
+	struct l7_slot *s;
+
+	if (c->passed != c->acked)
+		return L7_REASON_SLOW_MODE;
+	tcp = bpf_skc_to_tcp_sock(m->sk);
+	if (!tcp)
+		return L7_REASON_NO_MEMORY;
+	/* recvmsg() drains redirected bytes before TCP's own queue: a fast answer would overtake an unread slow one */
+	if (c->sent && tcp->copied_seq - st->seq0 != (u32)c->sent)
+		return L7_REASON_UNREAD_ANSWER;
+	if (((struct sock *)tcp)->sk_backlog.rmem_alloc.counter > L7_UNREAD_LIMIT)
+		return L7_REASON_RECEIVE_BUFFER;
+	if (c->slot) {
+		s = l7_slot(c->slot);
+		if (s && (u32)s->state == st->id && s->state & L7_SLOT_FLAG_BUSY)
+			return L7_REASON_PIPELINED;
+	}
+	if (st->flags & L7_SOCK_FLAG_IDENTITY_CONFLICT)
+		return L7_REASON_IDENTITY;
+	if (bpf_get_current_cgroup_id() != st->cgroup_current) {
+		c->flags |= L7_CONN_FLAG_IDENTITY_CONFLICT;
+		return L7_REASON_IDENTITY;
+	}
+	return 0;
+}
+
+static __always_inline u64 l7_source_bits_of(struct l7_sock_state *st)
+{
+#if L7_HAS_SOURCE
+	u64 *bits = bpf_map_lookup_elem(&source_bits, &st->workload);
+
+	return bits ? *bits : 0;
+#else
+	return 0;
+#endif
+}
+
+static __always_inline u64 l7_source_ip_bits_of(struct l7_sock_state *st)
+{
+#if L7_HAS_SOURCE_IP
+	struct l7_source_ip_key key = { .prefix_bits = 128 };
+	u64 *bits;
+
+	__builtin_memcpy(key.addr, st->source_ip, 16);
+	bits = bpf_map_lookup_elem(&source_ip, &key);
+	return bits ? *bits : 0;
+#else
+	return 0;
+#endif
+}
+
+/* The endpoint for this request: an endpoint id, or NONE with *reason set. */
+static __always_inline u32 l7_pick_endpoint(u32 cluster, u32 random, u32 *reason)
+{
+	struct l7_cluster *cl = l7_cluster(cluster);
+	u32 count, first, at;
+
+	*reason = L7_REASON_NO_ENDPOINT;
+	if (!cl || !cl->count)
+		return L7_NONE;
+	count = cl->count;
+	first = cl->first;
+	at = cl->balance == L7_BALANCE_RANDOM ? random : (u32)__sync_fetch_and_add(&cl->next, 1);
+	for (int i = 0; i < L7_PICK_TRIES; i++) {
+		u32 *endpoint = l7_endpoint(first + (at + i) % count), id;
+		struct l7_endpoint_state *es;
+
+		if (!endpoint)
+			return L7_NONE;
+		id = *endpoint;
+		es = bpf_map_lookup_elem(&endpoint_states, &id);
+		if (es && es->usable) {
+			es->requests += 1;
+			return id;
+		}
+		if (i + 1 >= count)
+			break;
+	}
+	return L7_NONE;
+}
+
+/* Takes an idle slot and points the message at its server. Returns the slot id or 0. */
+static __always_inline u32 l7_take_slot(struct sk_msg_md *m, struct l7_sock_state *st, struct l7_scratch *x, u32 endpoint,
+					u32 timeout_ms, u64 now, u32 version)
+{
+	void *pool = bpf_map_lookup_elem(&pools, &endpoint);
+	struct l7_endpoint_state *es;
+
+	if (!pool)
+		return 0;
+	for (int i = 0; i < L7_POP_TRIES; i++) {
+		u32 id = 0;
+		u64 key, state;
+		struct l7_slot *s;
+
+		if (bpf_map_pop_elem(pool, &id))
+			break;
+		s = l7_slot(id);
+		if (!s)
+			continue;
+		/* the pop made it ours: describe the transaction before the state word publishes it */
+		s->started_ns = now;
+		s->timeout_ms = timeout_ms;
+		s->rule = x->result.rule;
+		s->dest = x->result.dest;
+		s->version = version;
+		s->is_head = x->head.flags & L7_HEAD_IS_HEAD ? 1 : 0;
+		s->conn = st->id;
+		s->resp_mode = L7_RESP_MODE_HEAD;
+		s->resp_left = 0;
+		s->resp_bytes = 0;
+		s->passed = 0;
+		s->status = 0;
+		s->relay_done = 0;
+		s->deadline_told = 0;
+		state = L7_SLOT_FLAG_BUSY | st->id;
+		if (!st->body_left)
+			state |= L7_SLOT_FLAG_REQUEST_DONE;
+		if (__sync_val_compare_and_swap(&s->state, 0, state) != 0)
+			continue;
+		key = L7_SOCK_KEY(L7_SOCK_KEY_KIND_SERVER, id);
+		if (bpf_msg_redirect_hash(m, &sockhash, &key, BPF_F_INGRESS) == SK_PASS) {
+			s->requests += 1;
+			return id;
+		}
+		__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_DEAD);
+	}
+	es = bpf_map_lookup_elem(&endpoint_states, &endpoint);
+	if (es)
+		es->empty += 1;
+	return 0;
+}
+
+static __always_inline int l7_reply_to(struct sk_msg_md *m, struct l7_view *v, struct l7_sock_state *st, struct l7_conn *c,
+				       struct l7_scratch *x, struct l7_config *cfg)
+{
+	u64 self = L7_SOCK_KEY(L7_SOCK_KEY_KIND_CLIENT, st->id);
+	struct l7_event e = {};
+	struct l7_reply *reply;
+	int ret;
+
+	/* the rest of the body is still to come: whoever answers must read it */
+	if (st->body_left) {
+		st->body_left = 0;
+		return l7_divert(m, st, c, L7_REASON_BODY_TOO_LARGE);
+	}
+	if (bpf_msg_redirect_hash(m, &sockhash, &self, BPF_F_INGRESS) != SK_PASS)
+		return l7_divert(m, st, c, L7_REASON_NO_MEMORY);
+	st->redirected = 1;
+	ret = l7_make_reply(v, &x->head, x->result.reply);
+	if (ret < 0)
+		return l7_divert(m, st, c, L7_REASON_NO_MEMORY);
+	if (ret > 0)
+		return l7_reset(m, c);
+	c->replied += 1;
+	l7_count(L7_REASON_REPLIED);
+	l7_count_rule(x->result.rule, L7_COUNT_REPLIED);
+	if (cfg->event_mask & (1U << L7_EVENT_TYPE_REPLY)) {
+		reply = l7_reply(x->result.reply);
+		e.type = L7_EVENT_TYPE_REPLY;
+		e.time_ns = bpf_ktime_get_ns();
+		e.conn = st->id;
+		e.rule = x->result.rule;
+		e.version = cfg->version;
+		e.status = reply ? reply->status : 0;
+		l7_emit(cfg, &e);
+	}
+	return SK_PASS;
+}
+
+static __always_inline int l7_forward(struct sk_msg_md *m, struct l7_view *v, struct l7_sock_state *st, struct l7_conn *c,
+				      struct l7_scratch *x, struct l7_config *cfg)
+{
+	struct l7_dest *dest = l7_dest(x->result.dest);
+	struct l7_rule *rule = l7_rule(x->result.rule);
+	u32 endpoint, slot, reason, edit, timeout_ms;
+	struct l7_slot *s;
+	u64 now;
+	int ret;
+
+	if (!dest || !rule) {
+		st->body_left = 0;
+		return l7_divert(m, st, c, L7_REASON_RULE_SLOW);
+	}
+	edit = dest->request_edit;
+	timeout_ms = rule->timeout_ms;
+	endpoint = l7_pick_endpoint(dest->cluster, bpf_get_prandom_u32(), &reason);
+	if (endpoint == L7_NONE) {
+		st->body_left = 0;
+		return l7_divert(m, st, c, reason);
+	}
+	now = cfg->event_mask & (1U << L7_EVENT_TYPE_REQUEST) ? bpf_ktime_get_ns() : bpf_ktime_get_coarse_ns();
+	slot = l7_take_slot(m, st, x, endpoint, timeout_ms, now, cfg->version);
+	if (!slot) {
+		st->body_left = 0;
+		return l7_divert(m, st, c, L7_REASON_POOL_EMPTY);
+	}
+	if (edit != L7_NONE) {
+		ret = l7_edit_request(v, &x->head, edit);
+		if (ret) {
+			s = l7_slot(slot);
+			if (s)
+				__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_DEAD);
+			st->body_left = 0;
+			st->redirected = 1;
+			return ret < 0 ? l7_divert(m, st, c, L7_REASON_NO_MEMORY) : l7_reset(m, c);
+		}
+	}
+	c->slot = slot;
+	c->forwarded += 1;
+	l7_count(L7_REASON_FORWARDED);
+	l7_count_rule(x->result.rule, L7_COUNT_FORWARDED);
+	return SK_PASS;
+}
+
+static __always_inline int l7_client(struct sk_msg_md *m, struct l7_sock_state *st, struct l7_scratch *x)
+{
+	struct l7_conn *c = l7_conn(st->id);
+	struct l7_config *cfg = l7_config();
+	struct l7_view v = { .ctx = m };
+	struct l7_flow flow;
+	u32 size = m->size, limit, reason;
+	u64 total;
+
+	/* the id was given to another connection, or this one was reset: its bytes have no reader */
+	if (!c || !cfg || c->flags & L7_CONN_FLAG_RESET)
+		return l7_swallow(m);
+	if (st->body_left)
+		return l7_client_body(m, st, c);
+	reason = l7_gate(m, st, c);
+	if (reason)
+		return l7_divert(m, st, c, reason);
+	limit = size < L7_MAX_HEAD ? size : L7_MAX_HEAD;
+	if ((u64)(m->data_end - m->data) < limit && bpf_msg_pull_data(m, 0, limit, 0))
+		return l7_divert(m, st, c, L7_REASON_NO_MEMORY);
+	reason = l7_parse_request(&v, limit, &x->head);
+	if (reason)
+		return l7_divert(m, st, c, reason == L7_REASON_INCOMPLETE_HEAD && size > limit ? L7_REASON_HEAD_TOO_LARGE : reason);
+	total = x->head.head_len + x->head.content_length;
+	if (x->head.content_length > cfg->body_limit)
+		return l7_divert(m, st, c, L7_REASON_BODY_TOO_LARGE);
+	/* a second request in the message could not be told apart once the first is redirected */
+	if (total < size)
+		return l7_divert(m, st, c, L7_REASON_PIPELINED);
+	flow.port = st->orig_port;
+	flow.source_bits = l7_source_bits_of(st);
+	flow.source_ip_bits = l7_source_ip_bits_of(st);
+	l7_decide(&v, &x->head, &flow, bpf_get_prandom_u32(), &x->result);
+	if (x->result.verdict == L7_VERDICT_DIVERT) {
+		l7_count_rule(x->result.rule, L7_COUNT_DIVERTED);
+		return l7_divert(m, st, c, x->result.reason);
+	}
+	st->body_left = total - size;
+	if (x->result.verdict == L7_VERDICT_REPLY)
+		return l7_reply_to(m, &v, st, c, x, cfg);
+	if (x->result.verdict == L7_VERDICT_FORWARD)
+		return l7_forward(m, &v, st, c, x, cfg);
+	st->body_left = 0;
+	return l7_divert(m, st, c, L7_REASON_RULE_SLOW);
+}
+
+#endif

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Server side of the fast path: runs on every sendmsg() of S, under S's socket lock. It frames the response, so
+ * that the slot is released exactly at its end, and leaves to the agent every response it is not sure of.
+ */
+#ifndef L7_SERVER_H
+#define L7_SERVER_H
+
+#include "divert.h"
+#include "scratch.h"
+
+#define L7_CONTINUE -1
+
+static __always_inline void l7_response_event(struct l7_slot *s, u32 slot, struct l7_config *cfg)
+{
+	struct l7_event e = {};
+
+	if (!(cfg->event_mask & (1U << L7_EVENT_TYPE_REQUEST)))
+		return;
+	e.type = L7_EVENT_TYPE_REQUEST;
+	e.time_ns = bpf_ktime_get_ns();
+	e.latency_ns = e.time_ns - s->started_ns;
+	e.bytes = s->resp_bytes;
+	e.conn = s->conn;
+	e.slot = slot;
+	e.rule = s->rule;
+	e.version = s->version;
+	e.endpoint = s->endpoint;
+	e.status = s->status;
+	l7_emit(cfg, &e);
+}
+
+/* The response is delivered. One that overtook its request's body leaves a connection that is not worth saving:
+ * reused, the next request could arrive among the rest of that body. */
+static __always_inline void l7_response_done(struct l7_slot *s, u32 slot, struct l7_config *cfg)
+{
+	l7_response_event(s, slot, cfg);
+	l7_count(L7_REASON_RESPONSES);
+	if (!(s->state & L7_SLOT_FLAG_REQUEST_DONE))
+		__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_NO_REUSE);
+	l7_slot_half(s, slot, L7_SLOT_FLAG_RESPONSE_DONE);
+}
+
+/* Bytes [off, size) of the message are body; *end is where the response ends in it, at most `size`. L7_CHUNKED_*. */
+static __always_inline u32 l7_response_body(struct l7_view *v, struct l7_slot *s, struct l7_scratch *x, u32 off, u32 size,
+					    u32 *end)
+{
+	u32 n = size - off, outcome;
+
+	*end = size;
+	if (s->resp_mode == L7_RESP_MODE_CHUNKED || s->resp_mode == L7_RESP_MODE_RELAY_CHUNKED) {
+		x->chunks.left = s->resp_left;
+		x->chunks.state = s->chunk_state;
+		x->chunks.digits = s->chunk_digits;
+		outcome = l7_chunked(v, off, size, &x->chunks);
+		s->resp_left = x->chunks.left;
+		s->chunk_state = x->chunks.state;
+		s->chunk_digits = x->chunks.digits;
+		if (outcome == L7_CHUNKED_DONE)
+			*end = x->chunks.end;
+	} else {
+		if (n > s->resp_left) {
+			n = s->resp_left;
+			*end = off + n;
+		}
+		s->resp_left -= n;
+		outcome = s->resp_left ? L7_CHUNKED_MORE : L7_CHUNKED_DONE;
+	}
+	s->resp_bytes += *end - off;
+	return outcome;
+}
+
+/* S broke its response off in a way that can't be relayed: both sides of the transaction end. */
+static __always_inline int l7_response_broken(struct sk_msg_md *m, struct l7_slot *s, u64 state)
+{
+	struct l7_conn *c = l7_conn((u32)state);
+
+	__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_DEAD);
+	return c ? l7_reset(m, c) : l7_swallow(m);
+}
+
+/* The first message of a response. Returns a verdict, or L7_CONTINUE with *off at its body. */
+static __always_inline int l7_response_head(struct sk_msg_md *m, struct l7_view *v, struct l7_sock_state *st,
+					    struct l7_slot *s, struct l7_scratch *x, struct l7_config *cfg)
+{
+	u32 size = m->size, limit = size < L7_MAX_HEAD ? size : L7_MAX_HEAD, body;
+
+	if ((u64)(m->data_end - m->data) < limit && bpf_msg_pull_data(m, 0, limit, 0))
+		return l7_adopt(m, st, s, L7_RESP_MODE_ADOPT, L7_REASON_ADOPTED_RESPONSE);
+	if (l7_parse_response(v, limit, &x->head, s->is_head))
+		return l7_adopt(m, st, s, L7_RESP_MODE_ADOPT, L7_REASON_ADOPTED_RESPONSE);
+	/* the request began under another version, whose edits this one does not know */
+	if (s->version != cfg->version)
+		return l7_adopt(m, st, s, L7_RESP_MODE_ADOPT, L7_REASON_ADOPTED_RESPONSE);
+	body = size - x->head.head_len;
+	s->status = x->head.status;
+	if (x->head.flags & L7_HEAD_CHUNKED) {
+		s->resp_mode = L7_RESP_MODE_CHUNKED;
+		s->resp_left = 0;
+		s->chunk_state = 0;
+		s->chunk_digits = 0;
+	} else {
+		/* more bytes than the response has, or more than may be queued at a client that does not read */
+		if (body > x->head.content_length || x->head.content_length > cfg->body_limit)
+			return l7_adopt(m, st, s, L7_RESP_MODE_ADOPT,
+					x->head.content_length > cfg->body_limit ? L7_REASON_RELAYED_BODY :
+										   L7_REASON_ADOPTED_RESPONSE);
+		s->resp_mode = L7_RESP_MODE_LENGTH;
+		s->resp_left = x->head.content_length;
+	}
+	return L7_CONTINUE;
+}
+
+static __always_inline int l7_server(struct sk_msg_md *m, struct l7_sock_state *st, struct l7_scratch *x)
+{
+	struct l7_slot *s = l7_slot(st->id);
+	struct l7_config *cfg = l7_config();
+	struct l7_view v = { .ctx = m };
+	u32 size = m->size, off = 0, end, outcome, edit = L7_NONE, closing = 0;
+	struct l7_dest *dest;
+	u64 state, key;
+	int ret, head;
+
+	if (!s || !cfg)
+		return l7_swallow(m);
+	state = s->state;
+	if (!(state & L7_SLOT_FLAG_BUSY)) {
+		l7_count(L7_REASON_STRAY_RESPONSE);
+		return SK_PASS; /* to A2: the agent closes a connection that speaks unasked */
+	}
+	if (state & L7_SLOT_ENDED)
+		return l7_swallow(m);
+	if (state & L7_SLOT_FLAG_ADOPTED) {
+		if (s->resp_mode == L7_RESP_MODE_RELAY_CHUNKED) {
+			outcome = l7_response_body(&v, s, x, 0, size, &end);
+			s->passed += size;
+			if (outcome != L7_CHUNKED_MORE)
+				s->relay_done = outcome;
+		}
+		return SK_PASS;
+	}
+	head = s->resp_mode == L7_RESP_MODE_HEAD;
+	if (head) {
+		ret = l7_response_head(m, &v, st, s, x, cfg);
+		if (ret != L7_CONTINUE)
+			return ret;
+		off = x->head.head_len;
+		closing = x->head.flags & L7_HEAD_CLOSE;
+	} else if (s->resp_mode == L7_RESP_MODE_CHUNKED && s->resp_bytes > cfg->body_limit) {
+		/* bytes already queued at the client are read before those that the agent relays */
+		s->resp_mode = L7_RESP_MODE_RELAY_CHUNKED;
+		s->relay_done = l7_response_body(&v, s, x, 0, size, &end);
+		s->passed = size;
+		__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_ADOPTED);
+		l7_count(L7_REASON_RELAYED_BODY);
+		return SK_PASS;
+	}
+	outcome = l7_response_body(&v, s, x, off, size, &end);
+	if (outcome == L7_CHUNKED_ERROR) {
+		if (head)
+			return l7_adopt(m, st, s, L7_RESP_MODE_ADOPT, L7_REASON_ADOPTED_RESPONSE);
+		return l7_response_broken(m, s, state);
+	}
+	if (head) {
+		/* either the agent has taken the transaction over, or from now on it can't */
+		if (__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_RESPONSE_STARTED) & L7_SLOT_ENDED)
+			return l7_swallow(m);
+		if (closing)
+			__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_NO_REUSE);
+	}
+	if (end < size) {
+		/* a server that sends more than it announced: the surplus belongs to nobody's response */
+		__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_NO_REUSE);
+		if (bpf_msg_pop_data(m, end, size - end, 0))
+			return l7_response_broken(m, s, state);
+	}
+	key = L7_SOCK_KEY(L7_SOCK_KEY_KIND_CLIENT, (u32)state);
+	if (bpf_msg_redirect_hash(m, &sockhash, &key, BPF_F_INGRESS) != SK_PASS) {
+		l7_count(L7_REASON_CLIENT_GONE);
+		__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_DEAD);
+		return l7_swallow(m);
+	}
+	if (head) {
+		dest = l7_dest(s->dest);
+		if (dest)
+			edit = dest->response_edit;
+		/* the target is set and the response has begun: it can't go another way now */
+		if ((edit != L7_NONE || closing) && l7_edit_response(&v, &x->head, edit))
+			return l7_response_broken(m, s, state);
+	}
+	if (outcome == L7_CHUNKED_DONE)
+		l7_response_done(s, st->id, cfg);
+	return SK_PASS;
+}
+
+#endif
