@@ -58,8 +58,14 @@ static __always_inline u32 l7_gate(struct sk_msg_md *m, struct l7_sock_state *st
 		return L7_REASON_RECEIVE_BUFFER;
 	if (c->slot) {
 		s = l7_slot(c->slot);
-		if (s && (u32)s->state == st->id && s->state & L7_SLOT_FLAG_BUSY)
-			return L7_REASON_PIPELINED;
+		if (s) {
+			u64 state = s->state;
+
+			/* dead is over, but one the agent has claimed is busy until its answer is promised */
+			if ((u32)state == st->id && state & L7_SLOT_FLAG_BUSY &&
+			    (!(state & L7_SLOT_FLAG_DEAD) || state & L7_SLOT_FLAG_CLAIMED))
+				return L7_REASON_PIPELINED;
+		}
 	}
 	if (st->flags & L7_SOCK_FLAG_IDENTITY_CONFLICT)
 		return L7_REASON_IDENTITY;
@@ -178,7 +184,7 @@ static __always_inline u32 l7_take_slot(struct sk_msg_md *m, struct l7_sock_stat
 }
 
 static __always_inline int l7_reply_to(struct sk_msg_md *m, struct l7_view *v, struct l7_sock_state *st, struct l7_conn *c,
-				       struct l7_scratch *x, struct l7_config *cfg)
+				       struct l7_scratch *x, struct l7_config *cfg, u32 version)
 {
 	u64 self = L7_SOCK_KEY(L7_SOCK_KEY_KIND_CLIENT, st->id);
 	struct l7_event e = {};
@@ -207,7 +213,7 @@ static __always_inline int l7_reply_to(struct sk_msg_md *m, struct l7_view *v, s
 		e.time_ns = bpf_ktime_get_ns();
 		e.conn = st->id;
 		e.rule = x->result.rule;
-		e.version = cfg->version;
+		e.version = version;
 		e.status = reply ? reply->status : 0;
 		l7_emit(cfg, &e);
 	}
@@ -215,7 +221,7 @@ static __always_inline int l7_reply_to(struct sk_msg_md *m, struct l7_view *v, s
 }
 
 static __always_inline int l7_forward(struct sk_msg_md *m, struct l7_view *v, struct l7_sock_state *st, struct l7_conn *c,
-				      struct l7_scratch *x, struct l7_config *cfg)
+				      struct l7_scratch *x, struct l7_config *cfg, u32 version)
 {
 	struct l7_dest *dest = l7_dest(x->result.dest);
 	struct l7_rule *rule = l7_rule(x->result.rule);
@@ -236,7 +242,7 @@ static __always_inline int l7_forward(struct sk_msg_md *m, struct l7_view *v, st
 		return l7_divert(m, st, c, reason);
 	}
 	now = cfg->event_mask & (1U << L7_EVENT_TYPE_REQUEST) ? bpf_ktime_get_ns() : bpf_ktime_get_coarse_ns();
-	slot = l7_take_slot(m, st, x, endpoint, timeout_ms, now, cfg->version);
+	slot = l7_take_slot(m, st, x, endpoint, timeout_ms, now, version);
 	if (!slot) {
 		st->body_left = 0;
 		return l7_divert(m, st, c, L7_REASON_POOL_EMPTY);
@@ -265,7 +271,7 @@ static __always_inline int l7_client(struct sk_msg_md *m, struct l7_sock_state *
 	struct l7_config *cfg = l7_config();
 	struct l7_view v = { .ctx = m };
 	struct l7_flow flow;
-	u32 size = m->size, limit, reason;
+	u32 size = m->size, version = l7_version(), reason;
 	u64 total;
 
 	/* the id was given to another connection, or this one was reset: its bytes have no reader */
@@ -276,12 +282,9 @@ static __always_inline int l7_client(struct sk_msg_md *m, struct l7_sock_state *
 	reason = l7_gate(m, st, c);
 	if (reason)
 		return l7_divert(m, st, c, reason);
-	limit = size < L7_MAX_HEAD ? size : L7_MAX_HEAD;
-	if ((u64)(m->data_end - m->data) < limit && bpf_msg_pull_data(m, 0, limit, 0))
-		return l7_divert(m, st, c, L7_REASON_NO_MEMORY);
-	reason = l7_parse_request(&v, limit, &x->head);
+	reason = l7_head_of(m, &v, x, 0, 0);
 	if (reason)
-		return l7_divert(m, st, c, reason == L7_REASON_INCOMPLETE_HEAD && size > limit ? L7_REASON_HEAD_TOO_LARGE : reason);
+		return l7_divert(m, st, c, reason);
 	total = x->head.head_len + x->head.content_length;
 	if (x->head.content_length > cfg->body_limit)
 		return l7_divert(m, st, c, L7_REASON_BODY_TOO_LARGE);
@@ -298,9 +301,9 @@ static __always_inline int l7_client(struct sk_msg_md *m, struct l7_sock_state *
 	}
 	st->body_left = total - size;
 	if (x->result.verdict == L7_VERDICT_REPLY)
-		return l7_reply_to(m, &v, st, c, x, cfg);
+		return l7_reply_to(m, &v, st, c, x, cfg, version);
 	if (x->result.verdict == L7_VERDICT_FORWARD)
-		return l7_forward(m, &v, st, c, x, cfg);
+		return l7_forward(m, &v, st, c, x, cfg, version);
 	st->body_left = 0;
 	return l7_divert(m, st, c, L7_REASON_RULE_SLOW);
 }

@@ -82,14 +82,12 @@ static __always_inline int l7_response_broken(struct sk_msg_md *m, struct l7_slo
 static __always_inline int l7_response_head(struct sk_msg_md *m, struct l7_view *v, struct l7_sock_state *st,
 					    struct l7_slot *s, struct l7_scratch *x, struct l7_config *cfg)
 {
-	u32 size = m->size, limit = size < L7_MAX_HEAD ? size : L7_MAX_HEAD, body;
+	u32 size = m->size, body;
 
-	if ((u64)(m->data_end - m->data) < limit && bpf_msg_pull_data(m, 0, limit, 0))
-		return l7_adopt(m, st, s, L7_RESP_MODE_ADOPT, L7_REASON_ADOPTED_RESPONSE);
-	if (l7_parse_response(v, limit, &x->head, s->is_head))
+	if (l7_head_of(m, v, x, 1, s->is_head))
 		return l7_adopt(m, st, s, L7_RESP_MODE_ADOPT, L7_REASON_ADOPTED_RESPONSE);
 	/* the request began under another version, whose edits this one does not know */
-	if (s->version != cfg->version)
+	if (s->version != l7_version())
 		return l7_adopt(m, st, s, L7_RESP_MODE_ADOPT, L7_REASON_ADOPTED_RESPONSE);
 	body = size - x->head.head_len;
 	s->status = x->head.status;
