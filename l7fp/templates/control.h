@@ -94,8 +94,8 @@ int ctl(struct l7_ctl *c)
 		else /* S answered before it had the whole request: not worth waiting for the rest */
 			__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_DEAD);
 		break;
-	case L7_CTL_OP_KILL:
-		before = __sync_fetch_and_or(&s->state, L7_SLOT_FLAG_DEAD);
+	case L7_CTL_OP_KILL: /* claimed too: the owner stays on the slow path until the agent has settled with it */
+		before = __sync_fetch_and_or(&s->state, L7_SLOT_FLAG_DEAD | L7_SLOT_FLAG_CLAIMED);
 		c->result = 0;
 		break;
 	case L7_CTL_OP_OFFER:
