@@ -13,14 +13,13 @@
 
 /* l7_head.flags */
 #define L7_HEAD_IS_HEAD 1U /* the request's method is HEAD */
-#define L7_HEAD_NO_BODY 2U /* the method carries no body: GET, HEAD, DELETE, OPTIONS, TRACE */
+#define L7_HEAD_NO_BODY 2U /* request: GET, HEAD, DELETE, OPTIONS, TRACE; response: to HEAD, 204, 304 */
 #define L7_HEAD_HAS_HOST 4U
 #define L7_HEAD_HAS_LENGTH 8U
 #define L7_HEAD_CHUNKED 16U /* response only */
 #define L7_HEAD_CLOSE 32U /* response only: Connection: close */
 #define L7_HEAD_HAS_CONNECTION 64U
 #define L7_HEAD_RESPONSE 128U
-#define L7_HEAD_PATHS_DONE 256U /* the path of the request target is complete, its query follows */
 
 struct l7_place {
 	u16 off, len;
@@ -42,7 +41,7 @@ struct l7_head {
 	u32 status; /* response only */
 	u32 reason; /* enum l7_reason, 0 while nothing is wrong */
 	/* the parser's own */
-	u32 off, state, dfa, entry, line, headers, limit, last;
+	u32 off, state, dfa, line, headers, limit, last, slot, value_dfa, edit;
 	struct l7_place connection; /* response: the Connection line, to be removed */
 	struct l7_place places[L7_MAX_PLACES]; /* header lines that edits may remove, with their CR LF */
 };

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Changes to a parsed head, from its end to its beginning so that offsets ahead stay true: header lines out, Host
+ * value, new lines after the first line, path. Bytes come from the policy's `blob`.
+ */
+#ifndef L7_EDIT_H
+#define L7_EDIT_H
+
+#include "head.h"
+#include "tables.h"
+
+#ifdef L7_HOST
+#define L7_STORE(q, w) memcpy((q), &(u64){ w }, 8)
+#define L7_FETCH(q) l7_word(q)
+#else
+#define L7_STORE(q, w) (*(u64 *)(q) = (w))
+#define L7_FETCH(q) (*(const u64 *)(q))
+#endif
+
+/* n bytes at `from` (of the blob, or of the readable message) -> byte `to` of the readable message */
+struct l7_copy {
+	struct l7_view *v;
+	const u8 *blob;
+	u32 from, to, n, bad;
+};
+
+static long l7_copy_const_step(u32 i, void *arg)
+{
+	struct l7_copy *c = arg;
+	u8 *q, *e = VIEW_END(c->v);
+	u32 n = c->n, at = i * 8, from;
+
+	if (at >= n)
+		return 1;
+	if (at + 8 > n && n >= 8)
+		at = n - 8; /* the last word overlaps */
+	q = (u8 *)VIEW_BEGIN(c->v) + ((c->to + at) & L7_OFF_MASK);
+	from = (c->from + at) & L7_BLOB_MASK;
+	if (n >= 8 && from + 8 <= L7_BLOB_MASK && q + 8 <= e) {
+		L7_STORE(q, L7_FETCH(c->blob + from));
+		return 0;
+	}
+	for (u32 k = 0; k < 8; k++) {
+		if (at + k >= n)
+			break;
+		if (q + k + 1 > e) {
+			c->bad = 1;
+			return 1;
+		}
+		q[k] = c->blob[(from + k) & L7_BLOB_MASK];
+	}
+	return 0;
+}
+
+/* 0, or 1 if not all could be written */
+static __always_inline int l7_copy_const(struct l7_view *v, u32 from, u32 to, u32 n)
+{
+	struct l7_copy c = { .v = v, .blob = l7_blob(), .from = from, .to = to, .n = n };
+
+	if (!c.blob)
+		return 1;
+	l7_loop(L7_OFF_MASK, l7_copy_const_step, &c, 0);
+	return c.bad;
+}
+
+/* Replaces `old` bytes at `off` by `n` of the blob. Results as of l7_edit_request(). */
+static
+#ifndef L7_HOST
+	__attribute__((noinline))
+#endif
+	int l7_splice(struct l7_view *v, u32 off, u32 old, u32 from, u32 n)
+{
+	int changed = 0;
+
+	if (n > old) {
+		if (l7_push(v, off, n - old))
+			return -1;
+		changed = 1;
+	} else if (old > n) {
+		if (l7_pop(v, off, old - n))
+			return -1;
+		changed = 1;
+	}
+	if (!n)
+		return 0;
+	if (l7_pull(v, off, off + n))
+		return changed ? 1 : -1;
+	return l7_copy_const(v, from, 0, n);
+}
+
+struct l7_editor {
+	struct l7_view *v;
+	struct l7_head *h;
+	struct l7_edit *edit; /* 0: only the Connection line */
+	u32 last; /* everything from here on is done */
+	u32 changed;
+	int result;
+};
+
+/* Outcome of one change of several. */
+static __always_inline long l7_edited(struct l7_editor *x, int result)
+{
+	if (result)
+		x->result = result > 0 || x->changed ? 1 : -1;
+	x->changed = 1;
+	return result != 0;
+}
+
+/* The last of the changes to header lines that are still to do. */
+static long l7_lines_step(u32 i, void *arg)
+{
+	struct l7_editor *x = arg;
+	struct l7_head *h = x->h;
+	u32 off = 0, len = 0, from = 0, n = 0;
+
+	if (x->edit) {
+		for (u32 k = 0; k < L7_MAX_REMOVES; k++) {
+			u32 place = x->edit->remove[k] & (L7_MAX_PLACES - 1);
+
+			if (k >= x->edit->remove_count)
+				break;
+			if (h->edits_seen & 1ULL << place && h->places[place].off > off && h->places[place].off < x->last) {
+				off = h->places[place].off;
+				len = h->places[place].len;
+			}
+		}
+		if (x->edit->host_len && h->host_off > off && h->host_off < x->last) {
+			off = h->host_off;
+			len = h->host_len;
+			from = x->edit->host_off;
+			n = x->edit->host_len;
+		}
+	}
+	if (h->connection.off > off && h->connection.off < x->last) {
+		off = h->connection.off;
+		len = h->connection.len;
+		n = 0;
+	}
+	if (!off)
+		return 1;
+	x->last = off;
+	return l7_edited(x, l7_splice(x->v, off, len, from, n));
+}
+
+static __always_inline int l7_edit_head(struct l7_view *v, struct l7_head *h, struct l7_edit *edit)
+{
+	struct l7_editor x = { .v = v, .h = h, .edit = edit, .last = L7_OFF_MASK };
+	u32 strip;
+
+	l7_loop(L7_MAX_REMOVES + 3, l7_lines_step, &x, 0);
+	if (x.result || !edit)
+		return x.result;
+	if (edit->insert_len && l7_edited(&x, l7_splice(v, h->line_len, 0, edit->insert_off, edit->insert_len)))
+		return x.result;
+	if (edit->path_op == L7_PATH_OP_KEEP || !h->path_off)
+		return 0;
+	strip = edit->path_op == L7_PATH_OP_REPLACE_ALL ? h->path_len : edit->path_strip;
+	l7_edited(&x, l7_splice(v, h->path_off, strip, edit->path_off, edit->path_len));
+	return x.result;
+}
+
+static int l7_edit_request(struct l7_view *v, struct l7_head *h, u32 edit)
+{
+	struct l7_edit *t = l7_edit(edit);
+
+	if (!t || (t->path_op == L7_PATH_OP_REPLACE_PREFIX && t->path_strip > h->path_len))
+		return -1;
+	return l7_edit_head(v, h, t);
+}
+
+static int l7_edit_response(struct l7_view *v, struct l7_head *h, u32 edit)
+{
+	struct l7_edit *t = 0;
+
+	if (edit != L7_NONE) {
+		t = l7_edit(edit);
+		if (!t)
+			return -1;
+	}
+	return l7_edit_head(v, h, t);
+}
+
+#endif
