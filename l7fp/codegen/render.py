@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from enum import IntFlag
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
 from l7fp import abi
+
+if TYPE_CHECKING:
+    from l7fp.codegen.plan import Plan
 
 ALL_FEATURES = (
     "has_authz",
@@ -120,3 +123,76 @@ def abi_header() -> str:
         .get_template("abi.h.j2")
         .render(fingerprint=abi.fingerprint(), limits=sorted(abi.LIMITS.items()), enums=enums, structs=structs)
     )
+
+
+def tables_header(plan: Plan | None) -> str:
+    """`tables.h` for a policy, or for the host library when `plan` is None."""
+    values: dict[str, Any] = {"host": plan is None, "all_features": ALL_FEATURES}
+    values["tables"] = [
+        {
+            "name": t.name,
+            "element": t.element,
+            "accessor": ACCESSORS[t.name],
+            "whole": t.name in WHOLE_TABLES,
+            "count": plan.counts[t.name] if plan else 0,
+        }
+        for t in abi.TABLES
+    ]
+    if plan is not None:
+        values |= {
+            "cell_mask": plan.counts["cells"] - 1,
+            "blob_mask": plan.counts["blob"] - 1,
+            "header_dfa": plan.header_dfa,
+            "response_header_dfa": plan.response_header_dfa,
+            "query_dfa": plan.query_dfa,
+            "method_dfa": plan.method_dfa,
+            "host_bits_dfa": plan.host_bits_dfa,
+            "n_bits": plan.n_bits,
+            "n_ports": max(1, len(plan.ports)),
+            "n_counters": 3 * len(plan.rule_names),
+            "features": plan.features,
+        }
+    return environment().get_template("tables.h.j2").render(values)
+
+
+def _fixed(suffix: str) -> dict[str, str]:
+    """The templates that are plain C."""
+    folder = resources.files("l7fp") / "templates"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(suffix))
+    return {name: template_text(name) for name in names}
+
+
+def render(plan: Plan) -> dict[str, str]:
+    """Sources of the policy object, whose main file is `policy.bpf.c`."""
+    sources = _fixed(".h") | {"abi.h": abi_header(), "tables.h": tables_header(plan)}
+    sources["policy.bpf.c"] = template_text("policy.bpf.c")
+    lint(sources["tables.h"])
+    return sources
+
+
+def render_base() -> dict[str, str]:
+    """Sources of the base object, whose main file is `base.bpf.c`; no policy has any part in it."""
+    return _fixed(".h") | {"abi.h": abi_header(), "base.bpf.c": template_text("base.bpf.c")}
+
+
+def render_host() -> dict[str, str]:
+    """Sources of the host test library, whose main file is `host.c`; tables are given to it at run time."""
+    return _fixed(".h") | {"abi.h": abi_header(), "tables.h": tables_header(None), "host.c": template_text("host.c")}
+
+
+_SAFE_LINE = re.compile(
+    r"""\s*(?:
+      /?\*.*                                                  # comment
+    | \#(?:ifndef|define|endif|include)\b[ ]?[A-Za-z0-9_]*[ ]?(?:"[a-z0-9_]+\.h"|[0-9]+U?(?:LL)?)?
+    | (?:static|struct|return|__uint|__type|u8|u16|u32|u64|_Static_assert)\b[^"'\\]*(?:SEC\("\.maps"\);)?(?:/\*.*\*/)?
+    | [{}].*
+    )?""",
+    re.VERBOSE,
+)
+
+
+def lint(text: str) -> None:
+    """ValueError if a rendered header holds anything but declarations, accessors and plain numbers."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.isascii() or not _SAFE_LINE.fullmatch(line):
+            raise ValueError(f"rendered line {number} is not of a known form: {line!r}")
