@@ -168,6 +168,14 @@ def probe() -> list[Feature]:
     return found
 
 
+def require_privileges() -> None:
+    """Raise `UnavailableError` unless this process may use BPF at all."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        found = privileges(file.read())
+    if found.answer is not Answer.YES:
+        raise UnavailableError(found.detail, hint=found.mend)
+
+
 def require() -> None:
     """Raise `UnavailableError` with the first thing that is missing and its mend."""
     for feature in probe():

@@ -16,7 +16,7 @@ BASE_MAPS: tuple[str, ...] = (
 """Maps without which a base object can't be driven; it may have more of its own."""
 
 HOOKS: tuple[str, ...] = (
-    "entry", "sockops", "getsockopt", "getpeername4", "getpeername6", "sendmsg4", "sendmsg6", "connect4", "connect6",
+    "entry", "sock_ops", "getsockopt", "getpeername4", "getpeername6", "sendmsg4", "sendmsg6", "connect4", "connect6",
 )  # fmt: skip
 """Programs that are attached, in the order of attachment: capture begins when all else is in place."""
 

@@ -37,7 +37,6 @@ class Meta:
     version: int
     pid: int
     started: int
-    legacy_sockmap: bool = False
 
     @property
     def owner_alive(self) -> bool:
@@ -76,19 +75,29 @@ class Pins:
             os.chmod(folder, 0o700)  # whatever the umask
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Exclusive use of the folder, which must exist. Raises `LoadError` when another process keeps it."""
-        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            until = time.monotonic() + _LOCK_SECONDS
-            while True:
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def locked(self, *, create: bool = False) -> Iterator[None]:
+        """Exclusive use of the folder, which must exist unless it is to be made.
+
+        Raises `LoadError` when another process keeps it, `FileNotFoundError` when there is none.
+        """
+        until = time.monotonic() + _LOCK_SECONDS
+        while True:
+            if create:
+                self.create()
+            fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(fd).st_ino == os.stat(self.root).st_ino:
                     break
-                except BlockingIOError:
-                    if time.monotonic() > until:
-                        raise LoadError(f"{self.root} is being changed by another process") from None
-                    time.sleep(0.01)
+            except (BlockingIOError, FileNotFoundError):  # kept by another, or just removed by it
+                pass
+            os.close(fd)
+            if time.monotonic() > until:
+                raise LoadError(f"{self.root} is being changed by another process")
+            time.sleep(0.01)
+        try:
+            if create:
+                self.create()
             yield
         finally:
             os.close(fd)
@@ -119,18 +128,18 @@ class Pins:
         except FileNotFoundError:
             pass
 
-    def remove_all(self) -> list[str]:
-        """Unpin everything and remove the folders; returns what was pinned, as `links/connect4`."""
-        removed = []
-        if self.complete:
+    def remove_meta(self) -> None:
+        """The folder no longer counts as complete."""
+        try:
             os.unlink(os.path.join(self.root, "meta"))
-        for kind in ("links", "progs", "maps"):
-            for name in self.names(kind):
-                self.remove(kind, name)
-                removed.append(f"{kind}/{name}")
+        except FileNotFoundError:
+            pass
+
+    def remove_folders(self) -> None:
+        """Remove the folders, which must be empty."""
+        for kind in KINDS:
             _rmdir(os.path.join(self.root, kind))
         _rmdir(self.root)
-        return removed
 
     @property
     def complete(self) -> bool:
