@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from l7fp.cli import render
@@ -11,8 +12,10 @@ from l7fp.cli.output import stderr_style
 from l7fp.errors import PolicyError
 
 if TYPE_CHECKING:
+    from l7fp.codegen.artifact import Bundle
     from l7fp.frontend import Loaded
     from l7fp.ir.model import Policy
+    from l7fp.ir.passes.classify import Classification
 
 
 def load(files: Sequence[str], *, quiet: bool = False) -> Loaded:
@@ -36,3 +39,66 @@ def usable(loaded: Loaded) -> Policy:
     if loaded.policy is None:
         raise PolicyError(f"nothing was compiled: {render.summary(loaded.diagnostics)}")
     return loaded.policy
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Everything that one compilation made."""
+
+    loaded: Loaded
+    policy: Policy
+    classification: Classification
+    bundle: Bundle
+
+
+def classified(files: Sequence[str]) -> tuple[Policy, Classification]:
+    """The policy after all passes, and who enforces each rule."""
+    from l7fp.ir import passes
+    from l7fp.ir.passes.classify import classify
+
+    made = passes.run(policy(files)[1])
+    return made, classify(made)
+
+
+def compiled(files: Sequence[str], say: Callable[[str], None] = lambda _: None) -> Compiled:
+    """All the way to a bundle; `say` is told what is under way."""
+    from l7fp import codegen
+    from l7fp.ir import passes
+    from l7fp.ir.passes.classify import classify
+
+    say("reading policies")
+    loaded, made = policy(files)
+    say("placing rules")
+    made = passes.run(made)
+    placement = classify(made)
+    say("compiling the kernel program")
+    return Compiled(loaded, made, placement, codegen.build_bundle(made, placement))
+
+
+def stage(files: Sequence[str], name: str) -> bytes:
+    """One stage as bytes: `ast`, `ir`, `plan`, `c` or `obj`."""
+    if name == "ast":
+        return _pretty(policy(files)[0].ast)
+    made, placement = classified(files)
+    if name == "ir":
+        from l7fp.ir.printer import print_policy
+
+        return print_policy(made).encode(errors="surrogateescape")
+    from l7fp.codegen.plan import build
+    from l7fp.codegen.render import render as render_c
+
+    plan = build(made, placement)
+    if name == "plan":
+        return _pretty(plan)
+    sources = render_c(plan)
+    if name == "c":
+        return "".join(f"/* ---- {file} ---- */\n{text}\n" for file, text in sorted(sources.items())).encode()
+    from l7fp.codegen.cc import compile_bpf
+
+    return compile_bpf(sources, "policy.bpf.c")
+
+
+def _pretty(value: object) -> bytes:
+    from pprint import pformat
+
+    return (pformat(value, width=120, sort_dicts=False) + "\n").encode(errors="surrogateescape")
