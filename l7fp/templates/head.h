@@ -27,7 +27,7 @@ struct l7_place {
 
 /* All offsets count from the message's first byte. Valid after l7_parse_* returned 0. */
 struct l7_head {
-	u64 bits[L7_MAX_BITS]; /* what the values match; the first L7_N_BITS words, METHOD and named fields set */
+	u64 bits[L7_MAX_BITS]; /* what the values match, bit 0 of a named field: it occurs; L7_N_BITS words are set */
 	u64 content_length; /* 0 without the header */
 	u64 edits_seen; /* bit n: places[n] is set */
 	u64 slots_seen; /* bit n: bits[n] was set by a header or query parameter */
@@ -41,7 +41,7 @@ struct l7_head {
 	u32 status; /* response only */
 	u32 reason; /* enum l7_reason, 0 while nothing is wrong */
 	/* the parser's own */
-	u32 off, state, dfa, line, headers, limit, last, slot, value_dfa, edit;
+	u32 off, state, dfa, line, headers, limit, last, slot, edit;
 	struct l7_place connection; /* response: the Connection line, to be removed */
 	struct l7_place places[L7_MAX_PLACES]; /* header lines that edits may remove, with their CR LF */
 };

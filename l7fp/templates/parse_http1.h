@@ -79,14 +79,14 @@ static
 	return state;
 }
 
-/* What a value yields; without an automaton, presence sets every bit. */
-static __always_inline u64 l7_value_bits(const u64 *cells, u32 start, u32 state)
+#define L7_PRESENT 1 /* bit of a header's or query parameter's word: it occurs */
+
+/* What the value automaton says at the end of a value. */
+static __always_inline u64 l7_value_bits(const u64 *cells, u32 state)
 {
 	u32 out;
 	u64 *mask;
 
-	if (!start)
-		return ~0ULL;
 	out = state ? l7_dfa_output(cells, state) : 0;
 	mask = out ? l7_mask(out) : 0;
 	return mask ? *mask : 0;
@@ -115,7 +115,7 @@ static long l7_method_step(u32 i, void *arg)
 	if (!h->method_len)
 		return l7_stop(h, L7_REASON_SYNTAX);
 	if (L7_METHOD_DFA)
-		h->bits[L7_BITS_METHOD] = l7_value_bits(p->cells, L7_METHOD_DFA, h->dfa);
+		h->bits[L7_BITS_METHOD] = l7_value_bits(p->cells, h->dfa);
 	if (!at) {
 		w &= (1ULL << (8 * n)) - 1;
 		if (w == 0x44414548ULL) /* HEAD */
@@ -310,9 +310,8 @@ static
 		if (h->slots_seen & 1ULL << slot)
 			return l7_stop(h, L7_REASON_DUPLICATE_HEADER);
 		h->slots_seen |= 1ULL << slot;
-		h->bits[slot] = ~0ULL;
+		h->bits[slot] = L7_PRESENT;
 		h->slot = slot;
-		h->value_dfa = t->value_dfa;
 		h->dfa = t->value_dfa;
 		h->last = 0;
 		if (h->dfa)
@@ -402,7 +401,7 @@ static
 	case L7_ON_VALUE:
 		if (h->last == ' ') /* white space around a value is not part of it */
 			return l7_stop(h, L7_REASON_SYNTAX);
-		h->bits[h->slot & (L7_MAX_BITS - 1)] = l7_value_bits(p->cells, h->value_dfa, h->dfa);
+		h->bits[h->slot & (L7_MAX_BITS - 1)] = L7_PRESENT | l7_value_bits(p->cells, h->dfa);
 		break;
 	case L7_ON_HOST_V6:
 		if (c != ']')
@@ -555,7 +554,6 @@ static __always_inline long l7_query_name(struct l7_parser *p)
 		return l7_stop(h, L7_REASON_DUPLICATE_QUERY);
 	h->slots_seen |= 1ULL << t->slot;
 	h->slot = t->slot;
-	h->value_dfa = t->value_dfa;
 	h->dfa = t->value_dfa;
 	h->state = L7_ON_QUERY_VALUE;
 	return 0;
@@ -579,7 +577,7 @@ static long l7_query_step(u32 i, void *arg)
 		if (h->state == L7_ON_QUERY_NAME && l7_query_name(p))
 			return 1;
 		if (h->state == L7_ON_QUERY_VALUE)
-			h->bits[h->slot & (L7_MAX_BITS - 1)] = l7_value_bits(p->cells, h->value_dfa, h->dfa);
+			h->bits[h->slot & (L7_MAX_BITS - 1)] = L7_PRESENT | l7_value_bits(p->cells, h->dfa);
 		h->state = L7_ON_QUERY_NAME;
 		h->dfa = L7_QUERY_DFA;
 		return over ? l7_stop(h, 0) : 0;
