@@ -52,6 +52,7 @@ class Edit:
     strip: int = 0
     path: bytes = b""
     host: bytes = b""
+    response: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,12 +140,8 @@ def compile_spec(spec: Spec) -> Compiled:
         t.add("queries", slot=spec.slot(f"?{name}"), value_dfa=_values(t, matchers, 1))
     for e in spec.edits:
         insert, path, host = t.text(e.insert), t.text(e.path), t.text(e.host)
-        names = [*spec.edited, *spec.response_edited]
-        places = [
-            (list(spec.edited).index(n) if n in spec.edited else list(spec.response_edited).index(n)) + 1
-            for n in e.remove
-        ]
-        assert all(n in names for n in e.remove)
+        names = list(spec.response_edited if e.response else spec.edited)
+        places = [names.index(name) + 1 for name in e.remove]
         t.add(
             "edits",
             remove_count=len(places),
