@@ -5,14 +5,13 @@ The rest of the agent sees `Kernel` only; unit tests give it one made of plain m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from l7fp import abi
+from l7fp.ir.model import Workload
 from l7fp.loader.ring import Event
 from slowpath.agent.tables import ConnTable, EndpointTable, SlotTable
-
 
 Words = tuple[int, int, int, int]
 """An address as BPF keeps it: four words in network byte order, IPv4 as ::ffff:a.b.c.d."""
@@ -47,9 +46,6 @@ class Kernel(Protocol):
     def ctl(self, op: abi.CtlOp, id: int, arg: int = 0) -> tuple[int, int]:
         """Run the control program: (result, slot state before)."""
 
-    def create_pool(self, endpoint: int) -> None:
-        """Give the endpoint an empty pool."""
-
     def pool_pop(self, endpoint: int) -> int | None:
         """Take the top slot id off the pool."""
 
@@ -57,7 +53,7 @@ class Kernel(Protocol):
         """Put a slot id on the pool; False if it is full."""
 
     def endpoint_id(self, address: str, port: int) -> int:
-        """The endpoint's number, allocated at first sight and stable since."""
+        """The endpoint's number, allocated together with its pool at first sight and stable since."""
 
     def conn_id_pop(self) -> int | None:
         """Take a free connection id."""
@@ -71,8 +67,8 @@ class Kernel(Protocol):
     def drop_listener(self, cookie: int) -> None:
         """From now on connects of managed services in that namespace are refused."""
 
-    def protect(self, netns_fd: int, endpoints: Sequence[tuple[str, int]]) -> None:
-        """Make these endpoints, in that namespace, refuse what does not come through the agent."""
+    def protect_netns(self, fd: int) -> None:
+        """Make protected endpoints in the network namespace `fd` refuse what does not come through the agent."""
 
     def event_fd(self) -> int:
         """File descriptor that is readable when there are events."""
@@ -85,3 +81,6 @@ class Kernel(Protocol):
 
     def stats(self) -> dict[int, int]:
         """Counters by `abi.Reason`, summed over processors; zeros left out."""
+
+    def workloads(self) -> dict[int, Workload]:
+        """Cgroup id -> workload, of the policy in force and the cgroups that exist now. The programs learn it too."""

@@ -14,6 +14,7 @@ dead, before it is used again. Ids stay with their endpoint.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from collections import deque
@@ -97,7 +98,6 @@ class Pool:
         self._peak = 0
         self._peak_since = rules.loop.time()
         self._closing = False
-        rules.kernel.create_pool(self.id)
         self._set_usable(False)
 
     @property
@@ -177,7 +177,8 @@ class Pool:
             )
         except OSError as error:
             self._rest(slot)
-            self._failed(str(error) or type(error).__name__, min(self._backoff * 2, rules.options.backoff_last))
+            reason = os.strerror(error.errno) if error.errno else str(error) or "no answer"
+            self._failed(reason, min(self._backoff * 2, rules.options.backoff_last))
             return
         except asyncio.CancelledError:
             self._rest(slot)
@@ -195,7 +196,7 @@ class Pool:
         self._offer(upstream)
         if self._backoff:
             self._backoff = self._not_before = 0.0
-            self._fill(rules.loop.time())
+            rules.loop.call_later(0.001, self.tick)  # the rest, when this attempt counts no longer
 
     def _new_slot(self) -> int | None:
         if self._resting and self._resting[0][0] + REST_S < self._rules.loop.time():
@@ -228,13 +229,16 @@ class Pool:
         self._set_usable(True)
 
     def _failed(self, reason: str, wait: float) -> None:
-        self._backoff = max(wait, self._rules.options.backoff_first)
-        self._not_before = self._rules.loop.time() + self._backoff
         self.failure = reason
         if not self.live:
             self._set_usable(False)
+        now = self._rules.loop.time()
+        if now < self._not_before:  # one of several that began together
+            return
+        self._backoff = max(wait, self._rules.options.backoff_first)
+        self._not_before = now + self._backoff
         if not self._closing:
-            self._rules.loop.call_later(self._backoff, self.tick)
+            self._rules.loop.call_at(self._not_before + 0.001, self.tick)
 
     def _set_usable(self, usable: bool) -> None:
         self._rules.kernel.endpoints.usable[self.id] = int(usable)
@@ -298,7 +302,7 @@ class Pool:
         if self._rebuild_timer is not None:
             self._rebuild_timer.cancel()
             self._rebuild_timer = None
-        kernel, slots = self._rules.kernel, self._rules.kernel.slots
+        kernel = self._rules.kernel
         tokens = dict.fromkeys(self._in_hand)
         self._in_hand.clear()
         for _ in range(2 * abi.MAX_POOL):
