@@ -147,7 +147,7 @@ def _compile(command: Sequence[str], options: Sequence[str], sources: Mapping[st
 def compile_bpf(sources: Mapping[str, str], main: str, *, compiler: str = "auto") -> bytes:
     """The BPF object of `sources[main]`; the other sources are its headers. Raises CompileError."""
     found = find_compiler(compiler)
-    options = (*_COMMON, *_PREFIX, "-I.", "-c")
+    options: tuple[str, ...] = (*_COMMON, *_PREFIX, "-I.", "-c")
     if found.name == "zig":
         options = (*options, "-fno-unwind-tables", "-fno-sanitize=all")
     path = _cached(_digest((found.label, *found.command[1:], *options, main), sources), ".o")

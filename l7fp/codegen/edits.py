@@ -45,6 +45,9 @@ class Merged:
         return b"".join(encode(name) + b": " + encode(value) + b"\r\n" for name, value in self.lines)
 
 
+NO_EDIT = Merged()
+
+
 def merge(edits: Iterable[HeaderEdits]) -> Merged:
     """What applying `edits` one after the other amounts to."""
     remove: dict[str, None] = {}

@@ -16,9 +16,9 @@ from l7fp.codegen.edits import Edits
 from l7fp.codegen.programs import Candidate, PathTerm, Programs
 from l7fp.codegen.replies import reply
 from l7fp.codegen.routes import NO_ROUTE, DestInfo, Routes
+from l7fp.codegen.sources import SourceAtom
 from l7fp.codegen.tables import Tables
 from l7fp.codegen.words import (
-    SourceAtom,
     Words,
     header_automaton,
     host_automaton,

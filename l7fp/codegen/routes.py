@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import gcd
 
 from l7fp import abi
 from l7fp.codegen.authorization import Authorization
-from l7fp.codegen.automaton import encode
+from l7fp.codegen.automaton import encode, pattern_of
 from l7fp.codegen.edits import Edits, PathChange, UnplannableError, check_plannable, merge
 from l7fp.codegen.programs import Candidate, PathTerm
 from l7fp.codegen.replies import HeaderValue, Part, reply
@@ -34,6 +34,7 @@ from l7fp.ir.model import (
     StringKind,
     StringMatch,
 )
+from l7fp.ir.paths import is_plain, rewrite_hazards
 
 NO_ROUTE = "(no route)"
 """Counter of requests that no rule of their virtual host takes."""
@@ -53,14 +54,15 @@ class DestInfo:
 
 @dataclass(frozen=True, slots=True)
 class _Matched:
-    """What of the path a rewrite replaces: `strip` bytes of text `prefix` (None: known up to case only).
+    """What of the path a rewrite replaces: `strip` bytes of text `prefix`, in `any_case`.
     `strip` None is the whole path."""
 
     strip: int | None
-    prefix: str | None
+    prefix: str = ""
+    any_case: bool = False
 
 
-_ALL = _Matched(None, "")
+_ALL = _Matched(None)
 
 
 @dataclass(slots=True)
@@ -136,26 +138,43 @@ class Routes:
                     tests.append(reading)
                 case _:
                     pass
-        record = self._record(rule, _matched(match) if _replaces_prefix(rule) else _ALL, port)
-        return [Candidate(record, tuple(paths), tuple(tests))]
+        matched = _matched(match) if _replaces_prefix(rule) else _ALL
+        made = Candidate(self._record(rule, matched), tuple(paths), tuple(tests))
+        hazards = self._hazards(rule, matched)
+        if not hazards:
+            return [made]
+        guard = PathTerm(tuple(pattern_of(m) for m in hazards))
+        return [Candidate(self.slow_record(rule.name), (*paths, guard), tuple(tests)), made]
+
+    def _hazards(self, rule: Rule, matched: _Matched) -> list[StringMatch]:
+        """Paths whose rewrite must be normalised, which only the slow path does. Raises UnplannableError."""
+        rewrite = rule.action.path_rewrite if isinstance(rule.action, Route) else None
+        if rewrite is None or rewrite.kind is RewriteKind.REGEX:
+            return []
+        if not is_plain(rewrite.value):
+            raise UnplannableError("the new path needs normalisation")
+        if rewrite.kind is RewriteKind.FULL or matched.strip is None:
+            return []
+        hazards = rewrite_hazards(matched.prefix, rewrite.value, self.policy.path_normalization)
+        return [replace(m, ignore_case=matched.any_case) for m in hazards]
 
     def _read(self, condition: Condition, port: int, *, over: bool) -> Reading | PathTerm:
         if condition.field.kind is FieldKind.PATH:
             return Seen(port).read_path(condition, over=over)
         return self.words.read(condition, port, over=over)
 
-    def _record(self, rule: Rule, matched: _Matched, port: int) -> int:
+    def _record(self, rule: Rule, matched: _Matched) -> int:
         counter = self.counter(rule.name)
         match rule.action:
             case Route():
-                return self._route(rule, rule.action, matched, port)
+                return self._route(rule, rule.action, matched)
             case Redirect():
                 made = _redirect(self.tables, rule.action, matched)
             case DirectResponse():
                 made = _direct(self.tables, rule.action)
         return self.tables.intern("rules", action=abi.RuleAction.REPLY, counter=counter, reply=made)
 
-    def _route(self, rule: Rule, route: Route, matched: _Matched, port: int) -> int:
+    def _route(self, rule: Rule, route: Route, matched: _Matched) -> int:
         path = _path_change(route.path_rewrite, matched)
         used = [(n, d) for n, d in enumerate(route.destinations) if d.weight > 0]
         if not used:
@@ -165,7 +184,7 @@ class Routes:
         records, upto = [], 0
         for position, destination in used:
             upto += destination.weight
-            records.append((position, self._dest(destination, route, path, matched, port, upto)))
+            records.append((position, self._dest(destination, route, path, matched, upto)))
         first = len(self.tables.rows["dests"])
         for position, record in records:
             self.tables.add("dests", **record)
@@ -181,11 +200,12 @@ class Routes:
         )
 
     def _dest(
-        self, to: Destination, route: Route, path: PathChange | None, matched: _Matched, port: int, upto: int
+        self, to: Destination, route: Route, path: PathChange | None, matched: _Matched, upto: int
     ) -> dict[str, int]:
         request = merge((to.request_headers, route.request_headers))
         response = merge((to.response_headers, route.response_headers))
-        seen = Seen(port, path, matched.prefix if path else "", route.authority_rewrite, request)
+        prefix = None if matched.any_case else matched.prefix
+        seen = Seen(self._endpoint_port(to.cluster), path, prefix, route.authority_rewrite, request)
         return {
             "weight_upto": upto,
             "cluster": self._cluster(to.cluster),
@@ -208,6 +228,12 @@ class Routes:
             self.tables.rows["endpoints"] += [bytes(4)] * len(rows)
             self.clusters[name] = self.tables.add("clusters", balance=balance, first=first, count=len(rows))
         return self.clusters[name]
+
+    def _endpoint_port(self, cluster: str) -> int | None:
+        """The port that every endpoint of the cluster has; None if they differ."""
+        found = self._by_name.get(cluster)
+        ports = {e.port for e in found.endpoints} if found else set()
+        return ports.pop() if len(ports) == 1 else None
 
     def _guarding(self, cluster: str) -> tuple[str, ...]:
         """Policies that guard every endpoint of the cluster."""
@@ -249,13 +275,13 @@ def _matched(match: Match) -> _Matched:
     if len(matchers) > 1:
         raise UnplannableError("a prefix is rewritten that one of several matchers determines")
     if not matchers:
-        return _Matched(0, "")
+        return _Matched(0)
     matcher = matchers[0]
     match matcher.kind:
         case StringKind.EXACT:
             return _ALL
         case StringKind.PREFIX:
-            return _Matched(len(encode(matcher.value)), None if matcher.ignore_case else matcher.value)
+            return _Matched(len(encode(matcher.value)), matcher.value, matcher.ignore_case)
         case _:
             raise UnplannableError("only a prefix or an exact path can be rewritten as a prefix")
 

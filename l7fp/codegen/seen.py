@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from l7fp.codegen.automaton import REST, Pattern, Run, encode, pattern_of
-from l7fp.codegen.edits import Merged, PathChange
+from l7fp.codegen.edits import NO_EDIT, Merged, PathChange
 from l7fp.codegen.programs import PathTerm
 from l7fp.codegen.words import Reading, Words
+from l7fp.ir.matching import compile_string, lower
 from l7fp.ir.model import Condition, FieldKind, Matcher, StringKind, StringMatch
 
 PathReading = PathTerm | bool | None
@@ -22,13 +23,13 @@ PathReading = PathTerm | bool | None
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What a route does to a request. `prefix` is the text that `path.strip` counts, None where it is only
-    known up to case; `port` is the destination port."""
+    known up to case; `port` is the destination port, None where it differs from endpoint to endpoint."""
 
-    port: int
+    port: int | None
     path: PathChange | None = None
     prefix: str | None = ""
     authority: str | None = None
-    headers: Merged = Merged()
+    headers: Merged = NO_EDIT
 
     def read(self, words: Words, condition: Condition, *, over: bool = False) -> Reading:
         """As `Words.read`, for the edited request."""
@@ -110,11 +111,6 @@ def pull_back(matcher: StringMatch, old: str, new: str) -> list[Pattern] | Liter
             raise ValueError(f"no way to see {matcher.kind} through a rewrite")
 
 
-def lower(text: str) -> str:
-    """ASCII lower case: how request text is folded."""
-    return re.sub("[A-Z]+", lambda m: m[0].lower(), text)
-
-
 def _overlaps(new: str, value: str) -> list[int]:
     """Lengths k >= 1 such that `new` ends with the first k characters of `value`."""
     return [k for k in range(1, min(len(new), len(value)) + 1) if new.endswith(value[:k])]
@@ -133,22 +129,9 @@ def _constant(condition: Condition, text: str) -> bool | None:
 
 def constant_holds(matcher: Matcher, text: str) -> bool | None:
     """Whether `matcher` holds for a known text; None for what only the slow path evaluates."""
-    if not isinstance(matcher, StringMatch) or matcher.kind in (StringKind.REGEX, StringKind.PATH_TEMPLATE):
+    if not isinstance(matcher, StringMatch) or matcher.kind is StringKind.REGEX:
         return None
-    value = matcher.value
-    if matcher.ignore_case:
-        value, text = lower(value), lower(text)
-    match matcher.kind:
-        case StringKind.EXACT:
-            return text == value
-        case StringKind.PREFIX:
-            return text.startswith(value)
-        case StringKind.SUFFIX:
-            return text.endswith(value)
-        case StringKind.CONTAINS:
-            return value in text
-        case _:
-            return True
+    return compile_string(matcher)(text)
 
 
 def literal_prefix(regex: str) -> str:

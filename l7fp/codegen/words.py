@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from l7fp import abi
 from l7fp.codegen.automaton import Pattern, encode, pattern_of
+from l7fp.codegen.sources import SourceAtom
 from l7fp.codegen.tables import Tables
 from l7fp.ir.model import CidrMatch, Condition, FieldKind, Matcher, PortMatch, StringKind, StringMatch
 
@@ -46,8 +47,6 @@ class Test:
 
 
 Reading = Test | bool | None
-
-SourceAtom = tuple[FieldKind, str, StringMatch]
 
 
 @dataclass(slots=True)
@@ -92,8 +91,8 @@ class Words:
     source_atoms: list[SourceAtom] = field(default_factory=list)
     cidr_atoms: list[str] = field(default_factory=list)
 
-    def read(self, condition: Condition, port: int, *, over: bool = False) -> Reading:
-        """How the kernel decides `condition` of a request to `port`.
+    def read(self, condition: Condition, port: int | None, *, over: bool = False) -> Reading:
+        """How the kernel decides `condition` of a request to `port` (None: unknown).
 
         With `over`, matchers that the kernel can't read may be guessed in favour of the condition, so that it
         never fails where it should hold; without, they make it None. PATH is not read here (ValueError).
@@ -108,10 +107,10 @@ class Words:
             return not reading
         return Test(abi.Op.NONE, reading.slot, reading.mask)
 
-    def _positive(self, condition: Condition, port: int, over: bool) -> Reading:
+    def _positive(self, condition: Condition, port: int | None, over: bool) -> Reading:
         kind, name = condition.field.kind, condition.field.name
         if kind is FieldKind.DESTINATION_PORT:
-            return any(isinstance(m, PortMatch) and m.port == port for m in condition.any_of)
+            return None if port is None else any(isinstance(m, PortMatch) and m.port == port for m in condition.any_of)
         if kind is FieldKind.HEADER and name in DIVERTING:
             return False
         slot, mask, missing = -1, 0, False

@@ -62,7 +62,7 @@ static long l7_text_block(u32 i, void *arg)
 }
 
 /* Output of the automaton `start` for bytes [off, off + len) of the message. Errors go to h->reason. */
-static __noinline u32 l7_text_match(struct l7_view *v, struct l7_head *h, u32 start, u32 off, u32 len)
+static __attribute__((noinline)) u32 l7_text_match(struct l7_view *v, struct l7_head *h, u32 start, u32 off, u32 len)
 {
 	struct l7_text t = { .v = v, .h = h };
 	u64 *cells = l7_cells();
@@ -270,6 +270,8 @@ static __always_inline void l7_decide(struct l7_view *v, struct l7_head *h, stru
 	}
 	if (h->reason)
 		l7_divert_for(r, h->reason);
+	else if (r->verdict != L7_VERDICT_DIVERT)
+		r->reason = 0;
 }
 
 #endif
