@@ -1,0 +1,118 @@
+"""Conditions compiled to functions of a `RequestView`.
+
+A field with several values (a repeated header) is read by stance: routing sees them joined with `,` as
+Envoy does; a DENY rule holds when any single value or the joined text makes it hold; an ALLOW rule only
+when every single value does. So a client gains nothing by repeating a header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+from l7fp.ir.fields import FIELDS
+from l7fp.ir.matching import Test, compile_any, compile_networks
+from l7fp.ir.model import CidrMatch, Condition, FieldKind, PortMatch, StringMatch
+from l7fp.ir.request import RequestView
+
+Predicate = Callable[[RequestView], bool]
+
+
+class Stance(Enum):
+    """What a condition is used for."""
+
+    ROUTE = "route"
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+def compile_condition(condition: Condition, stance: Stance) -> Predicate:
+    """A function that tells whether the condition holds. Raises as `matching.compile_string`."""
+    field, negate = condition.field, condition.negate
+    match field.kind:
+        case FieldKind.PATH:
+            test = _text(condition)
+            return (lambda v: not test(v.path)) if negate else (lambda v: test(v.path))
+        case FieldKind.METHOD:
+            test = _text(condition)
+            return lambda v: test(v.request.method) != negate
+        case FieldKind.AUTHORITY:
+            return _single(lambda v: v.request.authority, condition)
+        case FieldKind.SCHEME:
+            return _single(lambda v: v.request.scheme, condition)
+        case FieldKind.HEADER:
+            return _multiple(lambda v: v.header(field.name), condition, stance)
+        case FieldKind.QUERY:
+            return _multiple(lambda v: v.parameter(field.name), condition, stance)
+        case FieldKind.DESTINATION_PORT:
+            ports = frozenset(m.port for m in condition.any_of if isinstance(m, PortMatch))
+            return lambda v: (v.port in ports) != negate
+        case FieldKind.SOURCE_IP | FieldKind.REMOTE_IP:
+            # No hop in front of the client is trusted, so the remote address is the source's.
+            return _address(lambda v: v.source.ip, condition)
+        case FieldKind.DESTINATION_IP:
+            return _address(lambda v: v.destination_ip, condition)
+        case FieldKind.SOURCE_PRINCIPAL:
+            return _identity(lambda v: v.source.principal, condition, stance)
+        case FieldKind.SOURCE_NAMESPACE:
+            return _identity(lambda v: v.source.namespace, condition, stance)
+        case FieldKind.SOURCE_LABEL:
+            return _identity(lambda v: dict(v.source.labels).get(field.name), condition, stance)
+        case FieldKind.REQUEST_PRINCIPAL | FieldKind.SNI:
+            return lambda v: negate  # never known: no token is verified and no TLS terminated here
+    raise AssertionError(f"{field.kind} is not in the registry {len(FIELDS)}")
+
+
+def _text(condition: Condition) -> Test:
+    return compile_any(m for m in condition.any_of if isinstance(m, StringMatch))
+
+
+def _single(read: Callable[[RequestView], str], condition: Condition) -> Predicate:
+    test, negate = _text(condition), condition.negate
+    return lambda v: test(read(v)) != negate
+
+
+def _address(read: Callable[[RequestView], str], condition: Condition) -> Predicate:
+    test = compile_networks(m.network for m in condition.any_of if isinstance(m, CidrMatch))
+    negate = condition.negate
+    return lambda v: test(read(v)) != negate
+
+
+def _identity(read: Callable[[RequestView], str | None], condition: Condition, stance: Stance) -> Predicate:
+    test, negate = _text(condition), condition.negate
+    when_ambiguous = stance is Stance.DENY
+
+    def holds(view: RequestView) -> bool:
+        if view.source.conflict:
+            return when_ambiguous
+        value = read(view)
+        return (bool(value) and test(value or "")) != negate
+
+    return holds
+
+
+def _multiple(read: Callable[[RequestView], list[str] | None], condition: Condition, stance: Stance) -> Predicate:
+    test, negate = _text(condition), condition.negate
+    joins = condition.field.kind is FieldKind.HEADER
+
+    def route(view: RequestView) -> bool:
+        values = read(view)
+        if values is None:
+            return negate
+        return test(",".join(values) if joins and len(values) > 1 else values[0]) != negate
+
+    def deny(view: RequestView) -> bool:
+        values = read(view)
+        if values is None:
+            return negate
+        if any(test(value) != negate for value in values):
+            return True
+        return joins and len(values) > 1 and test(",".join(values)) != negate
+
+    def allow(view: RequestView) -> bool:
+        values = read(view)
+        if values is None:
+            return negate
+        return all(test(value) != negate for value in values)
+
+    return {Stance.ROUTE: route, Stance.DENY: deny, Stance.ALLOW: allow}[stance]
