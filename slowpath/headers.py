@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from http import HTTPStatus
 
+from l7fp.ir import edits as header_edits
 from l7fp.ir.model import HeaderEdits
 from slowpath.http1 import Framing, Headers, Rejected, RequestHead, ResponseHead
 
@@ -19,13 +20,13 @@ def reason(status: int) -> str:
     return _REASONS.get(status, "Unknown")
 
 
-def apply_edits(headers: Headers, edits: Iterable[HeaderEdits]) -> Headers:
-    """`headers` after each of `edits`; those that would change the framing or Host are passed over."""
+def edited(headers: Headers, edits: Iterable[HeaderEdits]) -> Headers:
+    """`headers`, which name no framing, after each of `edits`; what these say of framing or Host is passed over."""
+    before = headers
     for edit in edits:
-        gone = {*edit.remove, *(name for name, _ in edit.set)} - _FRAMING
-        kept = [pair for pair in headers if pair[0] not in gone] if gone else list(headers)
-        kept += [pair for pair in (*edit.set, *edit.add) if pair[0] not in _FRAMING]
-        headers = tuple(kept)
+        headers = header_edits.apply(edit, headers)
+    if headers is not before and any(name in _FRAMING for name, _ in headers):
+        return tuple(pair for pair in headers if pair[0] not in _FRAMING)
     return headers
 
 
@@ -104,7 +105,7 @@ def response_head(
 ) -> bytes:
     """The client's head, empty line included. A body whose length is not known is chunked, or, for
     HTTP/1.0, ends with the connection (`close` must be set then)."""
-    headers = list(apply_edits(head.headers, edits) if edits else head.headers)
+    headers = list(edited(head.headers, edits))
     if framing in (Framing.CHUNKED, Framing.EOF):
         if not http10:
             headers.append(("transfer-encoding", "chunked"))

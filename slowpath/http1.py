@@ -15,6 +15,7 @@ HTTP/1.0 without fields; real HTTP/0.9, which has no empty line, never completes
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from enum import Enum
 
@@ -31,10 +32,14 @@ _TOKENS = re.compile(rf"{_TOKEN}++")
 _CHUNKED = re.compile(r"(?:\A|(?<=\n))transfer-encoding: *+chunked\r\n", re.ASCII | re.IGNORECASE)
 _DECIMAL = re.compile(r"[0-9]{1,19}", re.ASCII)
 
-METHODS = frozenset(
-    # The IANA registry, the UPnP ones, and PURGE and SOURCE, which caches and streamers use.
-    ["ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LABEL", "LINK", "LOCK", "M-SEARCH", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MKREDIRECTREF", "MKWORKSPACE", "MOVE", "NOTIFY", "OPTIONS", "ORDERPATCH", "PATCH", "POST", "PROPFIND", "PROPPATCH", "PURGE", "PUT", "QUERY", "REBIND", "REPORT", "SEARCH", "SOURCE", "SUBSCRIBE", "TRACE", "UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK", "UNSUBSCRIBE", "UPDATE", "UPDATEREDIRECTREF", "VERSION-CONTROL"]
-)
+# The IANA registry, the UPnP ones, and PURGE and SOURCE, which caches and streamers use.
+_METHODS = """
+    ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT CONNECT COPY DELETE GET HEAD LABEL LINK LOCK M-SEARCH MERGE
+    MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE NOTIFY OPTIONS ORDERPATCH PATCH POST PROPFIND
+    PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE TRACE UNBIND UNCHECKOUT UNLINK UNLOCK
+    UNSUBSCRIBE UPDATE UPDATEREDIRECTREF VERSION-CONTROL
+"""
+METHODS = frozenset(_METHODS.split())
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "PROPFIND", "REPORT", "SEARCH", "QUERY"})
 """Methods that may be sent again after a connection died without an answer (RFC 9110 §9.2.2)."""
 
@@ -44,6 +49,7 @@ _HOP_BY_HOP = frozenset(
 _NEVER_NOMINATED = frozenset(
     {"host", "content-length", "transfer-encoding", "expect", "authorization", "cookie", "x-forwarded-for"}
 )
+_SPECIAL_OPTIONS = frozenset({"close", "keep-alive", "upgrade"})
 _SPECIAL = _HOP_BY_HOP | {"host", "content-length", "expect"}
 
 
@@ -70,8 +76,9 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestHead:
-    """A request as the policy sees it: `headers` are lower case, in order, without Host, without
-    hop-by-hop fields and what Connection nominates, without framing and Expect.
+    """A request. `headers` are those to forward: lower case, in order, without Host, hop-by-hop fields and
+    what Connection nominates, framing and Expect. `seen` are those that policies see: all but Host and
+    what Connection nominates.
 
     `target` is origin-form or `*`. `size` is the head's length in bytes. `upgrade` is the protocol
     that the client wants to switch to, lower case, or empty.
@@ -81,6 +88,7 @@ class RequestHead:
     target: str
     authority: str
     headers: Headers
+    seen: Headers
     framing: Framing
     length: int
     http10: bool
@@ -132,11 +140,14 @@ def _fields(text: str, limit: int) -> tuple[list[tuple[str, str]], dict[str, lis
         name = name.lower()
         if name in _SPECIAL:
             special.setdefault(name, []).append(value)
-            continue
         pairs.append((name, value.rstrip(" \t")))
-    if len(pairs) + sum(map(len, special.values())) > limit:
+    if len(pairs) > limit:
         raise Rejected(431, "too_many_headers")
     return pairs, special
+
+
+def _without(pairs: list[tuple[str, str]], names: Container[str]) -> list[tuple[str, str]]:
+    return [pair for pair in pairs if pair[0] not in names]
 
 
 def _connection(special: dict[str, list[str]]) -> frozenset[str]:
@@ -221,8 +232,8 @@ def parse_request(head: bytes, *, max_target: int = 8192, max_headers: int = 256
     if nominated:
         if nominated & _NEVER_NOMINATED:
             raise Rejected(400, "invalid_connection_header")
-        if not nominated <= {"close", "keep-alive", "upgrade"}:
-            pairs = [pair for pair in pairs if pair[0] not in nominated]
+        if not nominated <= _SPECIAL_OPTIONS:
+            pairs = _without(pairs, nominated - _SPECIAL)
     upgrade = ""
     if "upgrade" in nominated and not http10 and framing is Framing.NONE and len(special.get("upgrade", ())) == 1:
         upgrade = special["upgrade"][0].strip(" \t").lower()
@@ -233,7 +244,8 @@ def parse_request(head: bytes, *, max_target: int = 8192, max_headers: int = 256
         method,
         target,
         host if absolute is None else absolute,
-        tuple(pairs),
+        tuple(_without(pairs, special) if special else pairs),
+        tuple(pair for pair in pairs if pair[0] != "host"),
         framing,
         length,
         http10,
@@ -266,12 +278,12 @@ def parse_response(head: bytes, *, max_headers: int = 256) -> ResponseHead:
             framing = Framing.LENGTH
     except Rejected as error:
         raise Rejected(502, error.code) from None
-    if not nominated <= {"close", "keep-alive", "upgrade"}:
-        pairs = [pair for pair in pairs if pair[0] not in nominated]
+    if not nominated <= _SPECIAL_OPTIONS:
+        pairs = _without(pairs, nominated)
     return ResponseHead(
         int(status),
         reason or "",
-        tuple(pairs),
+        tuple(_without(pairs, special) if special else pairs),
         framing,
         length,
         "close" not in nominated and (not http10 or "keep-alive" in nominated),

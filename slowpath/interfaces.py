@@ -117,9 +117,10 @@ class ClientHandle(Protocol):
     ) -> bool:
         """Read one whole response, head included, from `upstream` and send it to the client.
 
-        Any 1xx come first; 101 turns both sockets into a tunnel until either ends. `on_done(reusable)`
-        is called once: True if `upstream` stands at a message boundary and may be used again. The
-        proxy never closes `upstream`. False, without on_done, if the connection is gone.
+        Any 1xx come first; 101 counts as invalid (502), for the kernel does not forward requests that ask
+        for it. `on_done(reusable)` is called once: True if `upstream` stands at a message boundary and
+        may be used again. The proxy reads a duplicate and never closes `upstream`, which the owner must
+        not read meanwhile. False, without on_done, if the connection cannot take it.
         """
 
     def relay_raw(
@@ -158,6 +159,7 @@ class Options:
     max_pipelined: int = 65536
     head_timeout_ms: int = 60_000
     client_idle_timeout_ms: int = 3_600_000
+    stream_idle_timeout_ms: int = 300_000
     pool_max_idle: int = 256
     pool_max_connections: int = 1024
     pool_idle_timeout_ms: int = 60_000

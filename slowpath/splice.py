@@ -20,8 +20,9 @@ class Splice:
     meanwhile; their descriptors are duplicated because event loops refuse to watch one that a
     transport owns. At most a pipe full of bytes is held, so each side paces the other.
 
-    `before_write(n, last)` is called before `n` bytes are written, `on_done(ok)` once, unless
-    cancelled: ok False if either side failed, or `source` ended early.
+    `before_write(n, last)` is called before `n` bytes are written, `on_flushed()` whenever all that
+    was read has been written, `on_done(ok)` once, unless cancelled: ok False if either
+    side failed, or `source` ended early.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class Splice:
         *,
         before_write: Callable[[int, bool], None],
         on_done: Callable[[bool], None],
+        on_flushed: Callable[[], None] | None = None,
     ) -> None:
         self.left = left
         self.moved = 0
         self._loop = loop
         self._before_write = before_write
         self._on_done = on_done
+        self._on_flushed = on_flushed
         self._piped = 0
         self._source = os.dup(source.fileno())
         self._target = os.dup(target.fileno())
@@ -100,7 +103,9 @@ class Splice:
         if self.left == 0:
             self._finish(True)
             return False
-        return True
+        if self._on_flushed is not None:
+            self._on_flushed()
+        return self._open
 
     def _writable(self) -> None:
         try:

@@ -143,7 +143,7 @@ class UpstreamConnection(asyncio.Protocol):
             case State.HEAD:
                 self._head(data)
             case State.LENGTH:
-                self.length_data(data)
+                self._length_data(data)
             case State.CHUNKED:
                 self._chunked(data)
             case State.EOF if sink is not None:
@@ -238,8 +238,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.state = State.EOF
             sink.response_head(head, framing, data, False)
 
-    def length_data(self, data: bytes) -> None:
-        """More of a LENGTH body."""
+    def _length_data(self, data: bytes) -> None:
         sink = self.sink
         if sink is None:
             return
@@ -250,6 +249,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self.left == 0:
             self.state = State.DONE
         sink.response_data(data, self.left == 0)
+
+    def body_taken(self) -> None:
+        """The rest of a LENGTH body was read from the socket by someone else."""
+        self.left = 0
+        self.state = State.DONE
 
     def _chunks_done(self, decoder: ChunkedDecoder) -> None:
         if decoder.done:
