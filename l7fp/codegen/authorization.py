@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from l7fp import abi
 from l7fp.codegen.automaton import BudgetError
 from l7fp.codegen.programs import Candidate, PathTerm, Programs
-from l7fp.codegen.replies import DENIED_BODY, reply
+from l7fp.codegen.replies import answer
 from l7fp.codegen.seen import Seen
 from l7fp.codegen.tables import Tables
 from l7fp.codegen.words import Reading, Test, Words
-from l7fp.ir.model import AuthzAction, AuthzPolicy, AuthzRule, Condition, FieldKind
+from l7fp.ir.interp import DENIED_BODY
+from l7fp.ir.model import AuthzAction, AuthzPolicy, AuthzRule, Condition, FieldKind, HeaderEdits
 
 MAX_CONJUNCTIONS = 4096
 MAX_AUTHZ_STATES = 20_000
@@ -33,25 +34,22 @@ class Authorization:
     policies: Mapping[str, AuthzPolicy]
     slow: frozenset[str]
     names: list[str] = field(default_factory=lambda: [""])
-    _groups: dict[tuple[tuple[str, ...], Seen], int] = field(default_factory=dict)
-    _denial: int = -1
+    _groups: dict[tuple[tuple[str, ...], Seen], tuple[int, int]] = field(default_factory=dict)
 
-    def group(self, names: tuple[str, ...], seen: Seen) -> int:
-        """Index in `authz` for workloads guarded by the policies `names`, NONE if nothing guards them."""
+    def group(self, names: tuple[str, ...], seen: Seen, response: tuple[HeaderEdits, ...]) -> int:
+        """Index in `authz` for workloads guarded by the policies `names`, NONE if nothing guards them.
+
+        `response` are the edits that a denial undergoes. Raises UnplannableError.
+        """
         guarding = tuple(n for n in names if self.policies[n].action is not AuthzAction.AUDIT)
         if not guarding:
             return abi.NONE
         key = (guarding, seen)
         if key not in self._groups:
             self._groups[key] = self._make(guarding, seen)
-        return self._groups[key]
-
-    def denial(self) -> int:
-        """Index of the 403 reply."""
-        if self._denial < 0:
-            headers = (("content-length", (str(len(DENIED_BODY)),)), ("content-type", ("text/plain",)))
-            self._denial = reply(self.tables, 403, (*headers, ("server", ("l7fp",))), DENIED_BODY)
-        return self._denial
+        path_dfa, program = self._groups[key]
+        denial = answer(self.tables, 403, body=DENIED_BODY, edits=response)
+        return self.tables.intern("authz", path_dfa=path_dfa, program=program, reply=denial)
 
     def candidates(self, names: tuple[str, ...], seen: Seen) -> list[Candidate]:
         """The first-match list; END targets are results as `abi.AuthzResult` describes them."""
@@ -114,15 +112,14 @@ class Authorization:
             return seen.read_path(condition, over=over)
         return seen.read(self.words, condition, over=over)
 
-    def _make(self, names: tuple[str, ...], seen: Seen) -> int:
+    def _make(self, names: tuple[str, ...], seen: Seen) -> tuple[int, int]:
         every = sum(len(conjunctions(rule)) for n in names for rule in self.policies[n].rules)
         slow = [Candidate(_slow(0))]
         candidates = self.candidates(names, seen) if every <= MAX_CONJUNCTIONS else slow
         try:
-            path_dfa, program = self.programs.decide(candidates, max_states=MAX_AUTHZ_STATES)
+            return self.programs.decide(candidates, max_states=MAX_AUTHZ_STATES)
         except BudgetError:
-            path_dfa, program = self.programs.decide(slow, max_states=1)
-        return self.tables.add("authz", path_dfa=path_dfa, program=program, reply=self.denial())
+            return self.programs.decide(slow, max_states=1)
 
     def _number(self, name: str) -> int:
         if name not in self.names:

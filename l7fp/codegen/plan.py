@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from l7fp import abi
 from l7fp.codegen.authorization import Authorization
-from l7fp.codegen.automaton import REST, BudgetError, Pattern, Run, encode
+from l7fp.codegen.automaton import REST, BudgetError, Element, Pattern, Run, encode
 from l7fp.codegen.edits import Edits
 from l7fp.codegen.programs import Candidate, PathTerm, Programs
-from l7fp.codegen.replies import reply
+from l7fp.codegen.replies import answer
 from l7fp.codegen.routes import NO_ROUTE, DestInfo, Routes
 from l7fp.codegen.sources import SourceAtom
 from l7fp.codegen.tables import Tables
@@ -90,9 +90,8 @@ class _Planner:
         self.routes = Routes(policy, self.tables, self.words, self.edits, self.authorization, slow_rules)
 
     def run(self) -> Plan:
-        not_found = reply(self.tables, 404, (("content-length", ("0",)), ("server", ("l7fp",))))
         self.no_route = self.tables.add(
-            "rules", action=abi.RuleAction.REPLY, counter=self.routes.counter(NO_ROUTE), reply=not_found
+            "rules", action=abi.RuleAction.REPLY, counter=self.routes.counter(NO_ROUTE), reply=answer(self.tables, 404)
         )
         ports = {table.port: self.port(table) for table in self.policy.tables}
         header_dfa, query_dfa, method_dfa, host_bits_dfa = self.automata()
@@ -153,7 +152,7 @@ class _Planner:
         domains: list[tuple[tuple[int, int], Pattern, int]] = []
         for vhost in table.virtual_hosts:
             index = self.vhost(vhost, table.port)
-            domains += [(*domain_pattern(domain), index) for domain in vhost.domains]
+            domains += [(*ranked, index) for domain in vhost.domains for ranked in domain_patterns(domain)]
         domains.sort(key=lambda d: d[0])
         outputs = [index + 1 for _, _, index in domains]
         host_dfa = 0
@@ -201,14 +200,23 @@ def _cost(candidate: Candidate) -> int:
     return max((1 + sum(isinstance(e, Run) for e in p.elements[:-1]) for p in patterns), default=0)
 
 
-def domain_pattern(domain: str) -> tuple[tuple[int, int], Pattern]:
-    """(rank, pattern) of a virtual host's domain: exact before the longest `*.suffix` before `*`."""
+_ANY = Run(REST.bytes, 1)
+_PORT: tuple[Element, ...] = (b":", Run(frozenset(b"0123456789"), 1))
+
+
+def domain_patterns(domain: str) -> list[tuple[tuple[int, int], Pattern]]:
+    """(rank, pattern) of a virtual host's domain: as sent before without the port, each time exact before
+    the longest `*.suffix`, and `*` last."""
     if domain == "*":
-        return (2, 0), Pattern((REST,), True)
+        return [((4, 0), Pattern((REST,), True))]
     if domain.startswith("*"):
-        some = Run(REST.bytes, 1)
-        return (1, -len(domain)), Pattern((some, encode(domain[1:])), True)
-    return (0, 0), Pattern((encode(domain),), True)
+        suffix = encode(domain[1:])
+        return [
+            ((1, -len(suffix)), Pattern((_ANY, suffix), True)),
+            ((3, -len(suffix)), Pattern((_ANY, suffix, *_PORT), True)),
+        ]
+    name = encode(domain)
+    return [((0, 0), Pattern((name,), True)), ((2, 0), Pattern((name, *_PORT), True))]
 
 
-__all__ = ["DestInfo", "PathTerm", "Plan", "build", "domain_pattern"]
+__all__ = ["DestInfo", "PathTerm", "Plan", "build", "domain_patterns"]

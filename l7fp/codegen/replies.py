@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from l7fp import abi
 from l7fp.codegen.automaton import encode
-from l7fp.codegen.edits import UnplannableError
+from l7fp.codegen.edits import UnplannableError, check_plannable, merge
 from l7fp.codegen.tables import Tables
-
-DENIED_BODY = "RBAC: access denied"
+from l7fp.ir.interp import reply_headers
+from l7fp.ir.model import HeaderEdits
 
 _PHRASES = {
     200: "OK",
@@ -55,33 +55,52 @@ class Part:
 
 HeaderValue = tuple[str | Part, ...]
 
+_LOCATION = "\0location"
+_NO_CONTENT = (204, 304)
 
-def reply(tables: Tables, status: int, headers: Sequence[tuple[str, HeaderValue]], body: str = "") -> int:
-    """Index in `replies` of this answer, its headers as given. Raises UnplannableError where the constant part
-    alone is too long; what a request adds to it is checked when it happens."""
-    head: list[str | Part] = [f"HTTP/1.1 {status} {phrase(status)}\r\n"]
-    for name, value in headers:
-        head += [f"{name}: ", *value, "\r\n"]
-    head.append("\r\n")
-    pieces: list[bytes | Part] = []
-    for item in head:
-        if isinstance(item, Part):
-            pieces.append(item)
-        elif pieces and isinstance(pieces[-1], bytes):
-            pieces[-1] += encode(item)
+
+def answer(
+    tables: Tables, status: int, *, body: str = "", location: HeaderValue = (), edits: Sequence[HeaderEdits] = ()
+) -> int:
+    """Index in `replies` of the answer that the interpreter would give. Raises UnplannableError."""
+    if not 200 <= status <= 599:
+        raise UnplannableError(f"the kernel makes no answer of status {status}")
+    check_plannable(merge(edits))
+    own = (("location", _LOCATION),) if location else ()
+    headers = [(name, location if value == _LOCATION else (value,)) for name, value in reply_headers(own, body, *edits)]
+    if status in _NO_CONTENT:
+        body = ""
+    else:
+        headers.append(("content-length", (str(len(encode(body))),)))
+    if all(name != "server" for name, _ in headers):
+        headers.append(("server", ("l7fp",)))
+    return _write(tables, status, headers, body)
+
+
+def _write(tables: Tables, status: int, headers: Sequence[tuple[str, HeaderValue]], body: str) -> int:
+    pieces: list[bytes | Part] = [encode(f"HTTP/1.1 {status} {phrase(status)}\r\n")]
+
+    def put(item: str | Part) -> None:
+        last = pieces[-1]
+        if isinstance(item, str) and isinstance(last, bytes):
+            pieces[-1] = last + encode(item)
         else:
-            pieces.append(encode(item))
+            pieces.append(encode(item) if isinstance(item, str) else item)
+
+    for name, value in headers:
+        for item in (f"{name}: ", *value, "\r\n"):
+            put(item)
+    put("\r\n")
     head_count = len(pieces)
     if body:
         pieces.append(encode(body))
-    constant = sum(len(p) for p in pieces if isinstance(p, bytes))
-    if constant > abi.MAX_REPLY:
+    # what a request adds to the constant part is checked when it happens
+    if sum(len(p) for p in pieces if isinstance(p, bytes)) > abi.MAX_REPLY:
         raise UnplannableError(f"the answer is longer than {abi.MAX_REPLY} bytes")
-    first = len(tables.rows["parts"])
-    for piece in pieces:
-        if isinstance(piece, bytes):
-            off, length = tables.text(piece)
-            tables.add("parts", kind=abi.PartKind.CONST, off=off, len=length)
-        else:
-            tables.add("parts", kind=piece.kind, off=piece.off)
-    return tables.add("replies", first=first, count=len(pieces), head_count=head_count, status=status)
+    return tables.reply(status, [_part(tables, piece) for piece in pieces], head_count)
+
+
+def _part(tables: Tables, piece: bytes | Part) -> tuple[int, int, int]:
+    if isinstance(piece, Part):
+        return piece.kind, piece.off, 0
+    return abi.PartKind.CONST, *tables.text(piece)

@@ -9,9 +9,9 @@ from math import gcd
 from l7fp import abi
 from l7fp.codegen.authorization import Authorization
 from l7fp.codegen.automaton import encode, pattern_of
-from l7fp.codegen.edits import Edits, PathChange, UnplannableError, check_plannable, merge
+from l7fp.codegen.edits import Edits, PathChange, UnplannableError, merge
 from l7fp.codegen.programs import Candidate, PathTerm
-from l7fp.codegen.replies import HeaderValue, Part, reply
+from l7fp.codegen.replies import Part, answer
 from l7fp.codegen.seen import Seen
 from l7fp.codegen.tables import Tables
 from l7fp.codegen.words import Reading, Test, Words
@@ -21,8 +21,8 @@ from l7fp.ir.model import (
     Destination,
     DirectResponse,
     Endpoint,
+    Field,
     FieldKind,
-    HeaderEdits,
     LoadBalancer,
     Match,
     PathRewrite,
@@ -63,6 +63,12 @@ class _Matched:
 
 
 _ALL = _Matched(None)
+_HOST, _PATH, _QUERY = Part(abi.PartKind.HOST), Part(abi.PartKind.PATH), Part(abi.PartKind.QUERY)
+
+
+_HOST_HAS_PORT = Condition(
+    field=Field(FieldKind.AUTHORITY), any_of=(StringMatch(StringKind.CONTAINS, ":"),), negate=True
+)
 
 
 @dataclass(slots=True)
@@ -139,6 +145,13 @@ class Routes:
                 case _:
                     pass
         matched = _matched(match) if _replaces_prefix(rule) else _ALL
+        if _may_drop_port(rule):
+            # Host is copied whole, so one with a port is for the slow path
+            portless = self.words.read(_HOST_HAS_PORT, port)
+            if not isinstance(portless, Test):
+                raise UnplannableError("too many conditions on Host")
+            made = Candidate(self._record(rule, matched), tuple(paths), (*tests, portless))
+            return [made, Candidate(self.slow_record(rule.name), tuple(paths), tuple(tests))]
         made = Candidate(self._record(rule, matched), tuple(paths), tuple(tests))
         hazards = self._hazards(rule, matched)
         if not hazards:
@@ -209,7 +222,9 @@ class Routes:
         return {
             "weight_upto": upto,
             "cluster": self._cluster(to.cluster),
-            "authz": self.authorization.group(self._guarding(to.cluster), seen),
+            "authz": self.authorization.group(
+                self._guarding(to.cluster), seen, (to.response_headers, route.response_headers)
+            ),
             "request_edit": self.edits.record(request, path=path, host=route.authority_rewrite),
             "response_edit": self.edits.record(response, response=True),
         }
@@ -232,13 +247,13 @@ class Routes:
     def _endpoint_port(self, cluster: str) -> int | None:
         """The port that every endpoint of the cluster has; None if they differ."""
         found = self._by_name.get(cluster)
-        ports = {e.port for e in found.endpoints} if found else set()
+        ports = {e.port for e in found.endpoints if e.weight > 0} if found else set()
         return ports.pop() if len(ports) == 1 else None
 
     def _guarding(self, cluster: str) -> tuple[str, ...]:
         """Policies that guard every endpoint of the cluster."""
         found = self._by_name.get(cluster)
-        groups = {self._guards.get(e.workload, ()) for e in found.endpoints} if found else set()
+        groups = {self._guards.get(e.workload, ()) for e in found.endpoints if e.weight > 0} if found else set()
         if len({frozenset(g) for g in groups}) > 1:
             raise UnplannableError("endpoints of one cluster are guarded by different policies")
         return min(groups, default=())
@@ -264,26 +279,18 @@ def _replaces_prefix(rule: Rule) -> bool:
 
 
 def _matched(match: Match) -> _Matched:
-    """What a prefix rewrite of a rule with this match replaces."""
-    matchers = [
-        m
-        for c in match.conditions
-        if c.field.kind is FieldKind.PATH and not c.negate
-        for m in c.any_of
-        if isinstance(m, StringMatch)
-    ]
+    """What a prefix rewrite of a rule with this match replaces (`ir.rewrite.matched_prefix`)."""
+    found = [c for c in match.conditions if c.field.kind is FieldKind.PATH and not c.negate]
+    if not found:
+        return _Matched(1, "/")
+    matchers = [m for m in found[0].any_of if isinstance(m, StringMatch)]
+    if not any(m.kind in (StringKind.PREFIX, StringKind.PRESENT) for m in matchers):
+        return _ALL
     if len(matchers) > 1:
-        raise UnplannableError("a prefix is rewritten that one of several matchers determines")
-    if not matchers:
-        return _Matched(0)
-    matcher = matchers[0]
-    match matcher.kind:
-        case StringKind.EXACT:
-            return _ALL
-        case StringKind.PREFIX:
-            return _Matched(len(encode(matcher.value)), matcher.value, matcher.ignore_case)
-        case _:
-            raise UnplannableError("only a prefix or an exact path can be rewritten as a prefix")
+        raise UnplannableError("what is replaced depends on which of several path matchers holds")
+    if matchers[0].kind is StringKind.PRESENT:
+        return _Matched(1, "/")
+    return _Matched(len(encode(matchers[0].value)), matchers[0].value, matchers[0].ignore_case)
 
 
 def _path_change(rewrite: PathRewrite | None, matched: _Matched) -> PathChange | None:
@@ -298,15 +305,8 @@ def _path_change(rewrite: PathRewrite | None, matched: _Matched) -> PathChange |
             raise UnplannableError("a regular expression rewrites the path")
 
 
-def _reply_headers(base: list[tuple[str, HeaderValue]], edits: HeaderEdits) -> list[tuple[str, HeaderValue]]:
-    merged = merge((edits,))
-    check_plannable(merged)
-    kept = [h for h in base if h[0] not in merged.remove]
-    return kept + [(name, (value,)) for name, value in merged.lines]
-
-
 def _redirect(tables: Tables, action: Redirect, matched: _Matched) -> int:
-    location: list[str | Part] = [f"{action.scheme or 'http'}://", action.authority or Part(abi.PartKind.HOST)]
+    location: list[str | Part] = [f"{action.scheme or 'http'}://", action.authority or _HOST]
     if action.port is not None:
         location.append(f":{action.port}")
     if action.path is not None:
@@ -315,20 +315,23 @@ def _redirect(tables: Tables, action: Redirect, matched: _Matched) -> int:
         location.append(action.prefix_rewrite)
         if matched.strip is not None:
             location.append(Part(abi.PartKind.PATH, matched.strip))
-        location.append(Part(abi.PartKind.QUERY))
     else:
-        location += [Part(abi.PartKind.PATH), Part(abi.PartKind.QUERY)]
-    base: list[tuple[str, HeaderValue]] = [
-        ("location", tuple(location)),
-        ("content-length", ("0",)),
-        ("server", ("l7fp",)),
-    ]
-    return reply(tables, action.status, _reply_headers(base, action.response_headers))
+        location.append(_PATH)
+    if action.path is None or "?" not in action.path:
+        location.append(_QUERY)
+    return answer(tables, action.status, location=tuple(location), edits=(action.response_headers,))
 
 
 def _direct(tables: Tables, action: DirectResponse) -> int:
-    base: list[tuple[str, HeaderValue]] = [("content-length", (str(len(encode(action.body))),))]
-    if action.body:
-        base.append(("content-type", ("text/plain",)))
-    base.append(("server", ("l7fp",)))
-    return reply(tables, action.status, _reply_headers(base, action.response_headers), action.body)
+    shows_url = action.status == 201 or 300 <= action.status < 400  # as Envoy does
+    location: tuple[str | Part, ...] = ("http://", _HOST, _PATH, _QUERY) if shows_url else ()
+    return answer(tables, action.status, body=action.body, location=location, edits=(action.response_headers,))
+
+
+def _may_drop_port(rule: Rule) -> bool:
+    """Whether the rule's answer has the request's Host without its port in it."""
+    match rule.action:
+        case Redirect(authority=None, port=port, scheme=scheme):
+            return port is not None or scheme not in (None, "http")
+        case _:
+            return False

@@ -19,6 +19,7 @@ class Tables:
     blob: bytearray = field(default_factory=bytearray)
     _known: dict[tuple[str, bytes], int] = field(default_factory=dict)
     _texts: dict[bytes, int] = field(default_factory=dict)
+    _replies: dict[Hashable, int] = field(default_factory=dict)
     _automata: dict[Hashable, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -56,6 +57,18 @@ class Tables:
             self._texts[data] = len(self.blob)
             self.blob += data
         return self._texts[data], len(data)
+
+    def reply(self, status: int, parts: list[tuple[int, int, int]], head_count: int) -> int:
+        """Index in `replies` of this sequence of parts (kind, off, len)."""
+        key = (status, tuple(parts), head_count)
+        if key not in self._replies:
+            first = len(self.rows["parts"])
+            for kind, off, length in parts:
+                self.add("parts", kind=kind, off=off, len=length)
+            self._replies[key] = self.add(
+                "replies", first=first, count=len(parts), head_count=head_count, status=status
+            )
+        return self._replies[key]
 
     def automaton(
         self,
