@@ -23,42 +23,57 @@ struct l7_copy {
 	u32 from, to, n, bad;
 };
 
-static long l7_copy_const_step(u32 i, void *arg)
+/* At least 8 bytes: the last word overlaps the one before. */
+static long l7_copy_const_words(u32 i, void *arg)
 {
 	struct l7_copy *c = arg;
 	u8 *q, *e = VIEW_END(c->v);
-	u32 n = c->n, at = i * 8, from;
+	u32 at = i * 8, last = c->n - 8, from;
 
-	if (at >= n)
+	if (at >= c->n)
 		return 1;
-	if (at + 8 > n && n >= 8)
-		at = n - 8; /* the last word overlaps */
+	if (at > last)
+		at = last;
 	q = (u8 *)VIEW_BEGIN(c->v) + ((c->to + at) & L7_OFF_MASK);
 	from = (c->from + at) & L7_BLOB_MASK;
-	if (n >= 8 && from + 8 <= L7_BLOB_MASK && q + 8 <= e) {
-		L7_STORE(q, L7_FETCH(c->blob + from));
-		return 0;
+	if (from > L7_BLOB_MASK - 7 || q + 8 > e) {
+		c->bad = 1;
+		return 1;
 	}
-	for (u32 k = 0; k < 8; k++) {
-		if (at + k >= n)
-			break;
-		if (q + k + 1 > e) {
-			c->bad = 1;
-			return 1;
-		}
-		q[k] = c->blob[(from + k) & L7_BLOB_MASK];
+	L7_STORE(q, L7_FETCH(c->blob + from));
+	return 0;
+}
+
+static long l7_copy_const_bytes(u32 i, void *arg)
+{
+	struct l7_copy *c = arg;
+	u8 *q = (u8 *)VIEW_BEGIN(c->v) + ((c->to + i) & L7_OFF_MASK), *e = VIEW_END(c->v);
+
+	if (i >= c->n)
+		return 1;
+	if (q + 1 > e) {
+		c->bad = 1;
+		return 1;
 	}
+	*q = c->blob[(c->from + i) & L7_BLOB_MASK];
 	return 0;
 }
 
 /* 0, or 1 if not all could be written */
-static __always_inline int l7_copy_const(struct l7_view *v, u32 from, u32 to, u32 n)
+static
+#ifndef L7_HOST
+	__attribute__((noinline))
+#endif
+	int l7_copy_const(struct l7_view *v, u32 from, u32 to, u32 n)
 {
 	struct l7_copy c = { .v = v, .blob = l7_blob(), .from = from, .to = to, .n = n };
 
 	if (!c.blob)
 		return 1;
-	l7_loop(L7_OFF_MASK, l7_copy_const_step, &c, 0);
+	if (n >= 8)
+		l7_loop(L7_OFF_MASK, l7_copy_const_words, &c, 0);
+	else
+		l7_loop(8, l7_copy_const_bytes, &c, 0);
 	return c.bad;
 }
 
@@ -91,7 +106,6 @@ struct l7_editor {
 	struct l7_view *v;
 	struct l7_head *h;
 	struct l7_edit *edit; /* 0: only the Connection line */
-	u32 last; /* everything from here on is done */
 	u32 changed;
 	int result;
 };
@@ -105,47 +119,52 @@ static __always_inline long l7_edited(struct l7_editor *x, int result)
 	return result != 0;
 }
 
+/* h->off, h->last: place and length of the change to be made, as long as that is not later than h->limit. In map
+ * memory: in registers, every comparison below would be two cases for the verifier to follow. */
+static __always_inline int l7_later(struct l7_head *h, u32 off, u32 len)
+{
+	if (off <= h->off || off >= h->limit)
+		return 0;
+	h->off = off;
+	h->last = len;
+	return 1;
+}
+
 /* The last of the changes to header lines that are still to do. */
 static long l7_lines_step(u32 i, void *arg)
 {
 	struct l7_editor *x = arg;
 	struct l7_head *h = x->h;
-	u32 off = 0, len = 0, from = 0, n = 0;
+	struct l7_edit *edit = x->edit;
+	u32 from = 0, n = 0;
 
-	if (x->edit) {
+	h->off = 0;
+	if (edit) {
 		for (u32 k = 0; k < L7_MAX_REMOVES; k++) {
-			u32 place = x->edit->remove[k] & (L7_MAX_PLACES - 1);
+			u32 place = edit->remove[k] & (L7_MAX_PLACES - 1);
 
-			if (k >= x->edit->remove_count)
-				break;
-			if (h->edits_seen & 1ULL << place && h->places[place].off > off && h->places[place].off < x->last) {
-				off = h->places[place].off;
-				len = h->places[place].len;
-			}
+			if (k < edit->remove_count && h->edits_seen & 1ULL << place)
+				l7_later(h, h->places[place].off, h->places[place].len);
 		}
-		if (x->edit->host_len && h->host_off > off && h->host_off < x->last) {
-			off = h->host_off;
-			len = h->host_len;
-			from = x->edit->host_off;
-			n = x->edit->host_len;
+		if (edit->host_len && l7_later(h, h->host_off, h->host_len)) {
+			from = edit->host_off;
+			n = edit->host_len;
 		}
 	}
-	if (h->connection.off > off && h->connection.off < x->last) {
-		off = h->connection.off;
-		len = h->connection.len;
+	if (l7_later(h, h->connection.off, h->connection.len))
 		n = 0;
-	}
-	if (!off)
+	if (!h->off)
 		return 1;
-	x->last = off;
-	return l7_edited(x, l7_splice(x->v, off, len, from, n));
+	h->limit = h->off;
+	return l7_edited(x, l7_splice(x->v, h->off, h->last, from, n));
 }
 
 static __always_inline int l7_edit_head(struct l7_view *v, struct l7_head *h, struct l7_edit *edit)
 {
-	struct l7_editor x = { .v = v, .h = h, .edit = edit, .last = L7_OFF_MASK };
+	struct l7_editor x = { .v = v, .h = h, .edit = edit };
 	u32 strip;
 
+	h->limit = L7_OFF_MASK;
 	l7_loop(L7_MAX_REMOVES + 3, l7_lines_step, &x, 0);
 	if (x.result || !edit)
 		return x.result;

@@ -58,13 +58,14 @@ static __always_inline int l7_pop(struct l7_view *v, u32 off, u32 n)
 
 /* test_run wants an Ethernet header before the message */
 #define L7_TC_HEADER 14
+#define L7_TC_BASE_MASK 0x3fff /* with two offsets added, pointers stay below the verifier's 64 KB */
 
 struct l7_view {
 	struct __sk_buff *ctx;
 	u32 base; /* byte of the message at VIEW_BEGIN */
 };
 
-#define VIEW_BEGIN(v) ((u8 *)(long)(v)->ctx->data + L7_TC_HEADER + ((v)->base & L7_OFF_MASK))
+#define VIEW_BEGIN(v) ((u8 *)(long)(v)->ctx->data + L7_TC_HEADER + ((v)->base & L7_TC_BASE_MASK))
 #define VIEW_END(v) ((u8 *)(long)(v)->ctx->data_end)
 #define l7_loop(n, fn, arg, flags) bpf_loop((n), (fn), (arg), (flags))
 

@@ -100,7 +100,7 @@ static long l7_method_step(u32 i, void *arg)
 	struct l7_head *h = p->h;
 	u8 *d = VIEW_BEGIN(p->v), *e = VIEW_END(p->v);
 	u32 at = (i & 3) * 8, n;
-	u64 w = l7_load(d + at, e), space = l7_equal(w, ' ');
+	u64 w = l7_load(p->v, at), space = l7_equal(w, ' ');
 
 	if (l7_before(~l7_between(w, 'A', 'Z') & L7_HIGH, space)) {
 		n = l7_first(~l7_between(w, 'A', 'Z') & L7_HIGH);
@@ -136,7 +136,7 @@ static long l7_target_step(u32 i, void *arg)
 	struct l7_head *h = p->h;
 	u8 *d = VIEW_BEGIN(p->v), *e = VIEW_END(p->v);
 	u32 off = h->off & L7_OFF_MASK, n = 0, dots = h->last;
-	u64 w = l7_load(d + off, e), odd = l7_invisibles(w) | l7_equal(w, '#'), slash;
+	u64 w = l7_load(p->v, off), odd = l7_invisibles(w) | l7_equal(w, '#'), slash;
 	u8 c;
 
 	if (h->state == L7_ON_PATH) {
@@ -235,7 +235,7 @@ static __always_inline long l7_connection(struct l7_parser *p, u32 off)
 	if (h->flags & L7_HEAD_HAS_CONNECTION)
 		return l7_stop(h, L7_REASON_HOP_BY_HOP);
 	h->flags |= L7_HEAD_HAS_CONNECTION;
-	w = l7_load(q, e);
+	w = l7_load(p->v, off);
 	if (h->flags & L7_HEAD_RESPONSE) {
 		if (((w | L7_FOLD_CLOSE) & 0xffffffffffffffULL) == L7_CLOSE) {
 			h->flags |= L7_HEAD_CLOSE;
@@ -268,7 +268,7 @@ static __always_inline long l7_transfer_encoding(struct l7_parser *p, u32 off)
 	if (!(h->flags & L7_HEAD_RESPONSE) || h->flags & L7_HEAD_CHUNKED)
 		return l7_stop(h, L7_REASON_TRANSFER_ENCODING);
 	if (q + 9 > e)
-		return l7_may_become(l7_load(q, e), L7_CHUNKED_CR) ? l7_cut_short(h) : l7_stop(h, L7_REASON_TRANSFER_ENCODING);
+		return l7_may_become(l7_load(p->v, off), L7_CHUNKED_CR) ? l7_cut_short(h) : l7_stop(h, L7_REASON_TRANSFER_ENCODING);
 	if (l7_word(q) != L7_CHUNKED_CR)
 		return l7_stop(h, L7_REASON_TRANSFER_ENCODING);
 	h->flags |= L7_HEAD_CHUNKED;
@@ -352,7 +352,7 @@ static
 	struct l7_head *h = p->h;
 	u8 *d = VIEW_BEGIN(p->v), *e = VIEW_END(p->v);
 	u32 off = h->off & L7_OFF_MASK, n, i;
-	u64 w = l7_load(d + off, e), stop;
+	u64 w = l7_load(p->v, off), stop;
 	u8 c;
 
 	switch (h->state) {
@@ -473,7 +473,7 @@ static long l7_header_step(u32 i, void *arg)
 		h->edit = 0;
 		dfa = h->flags & L7_HEAD_RESPONSE ? L7_RESPONSE_HEADER_DFA : L7_HEADER_DFA;
 	}
-	w = l7_load(d + off, e);
+	w = l7_load(p->v, off);
 	stop = ~(l7_letters(w) | l7_digits(w) | l7_equal(w, '-') | l7_equal(w, '_')) & L7_HIGH;
 	n = stop ? l7_first(stop) : 8;
 	if (dfa)
@@ -515,8 +515,7 @@ skip:
 			}
 		}
 	} else {
-		w = l7_load(q, e);
-		stop = l7_controls(w);
+		stop = l7_controls(l7_load(p->v, off));
 	}
 	if (!stop) {
 		h->off = off + 8;
@@ -654,7 +653,7 @@ static u32 l7_parse_request(struct l7_view *v, u32 len, struct l7_head *h)
 	off = h->off;
 	q = (u8 *)VIEW_BEGIN(v) + (off & L7_OFF_MASK);
 	e = VIEW_END(v);
-	w = l7_load(q, e);
+	w = l7_load(v, off);
 	if (q + 10 > e) {
 		if (!l7_may_become(w, L7_HTTP_1_1) || (q + 9 <= e && q[8] != '\r'))
 			return h->reason = L7_REASON_SYNTAX;
@@ -691,7 +690,7 @@ static u32 l7_parse_response(struct l7_view *v, u32 len, struct l7_head *h, u32 
 	if (!p.cells)
 		return h->reason = L7_REASON_NO_POLICY;
 	if (q + 13 > e) {
-		if (!l7_may_become(l7_load(q, e), L7_HTTP_1_1))
+		if (!l7_may_become(l7_load(v, 0), L7_HTTP_1_1))
 			return h->reason = L7_REASON_SYNTAX;
 		l7_cut_short(h);
 		return h->reason;

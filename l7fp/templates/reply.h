@@ -54,39 +54,63 @@ static long l7_measure_step(u32 i, void *arg)
 	return 0;
 }
 
-static long l7_copy_self_step(u32 i, void *arg)
+static long l7_copy_self_words(u32 i, void *arg)
 {
 	struct l7_copy *c = arg;
 	u8 *d = VIEW_BEGIN(c->v), *e = VIEW_END(c->v), *q, *s;
-	u32 n = c->n, at = i * 8;
+	u32 at = i * 8, last = c->n - 8;
 
-	if (at >= n)
+	if (at >= c->n)
 		return 1;
-	if (at + 8 > n && n >= 8)
-		at = n - 8;
+	if (at > last)
+		at = last;
 	q = d + ((c->to + at) & L7_OFF_MASK);
 	s = d + ((c->from + at) & L7_OFF_MASK);
-	if (n >= 8 && q + 8 <= e && s + 8 <= e) {
-		L7_STORE(q, L7_FETCH(s));
-		return 0;
+	if (q + 8 > e || s + 8 > e) {
+		c->bad = 1;
+		return 1;
 	}
-	for (u32 k = 0; k < 8; k++) {
-		if (at + k >= n)
-			break;
-		if (q + k + 1 > e || s + k + 1 > e) {
-			c->bad = 1;
-			return 1;
-		}
-		q[k] = s[k];
-	}
+	L7_STORE(q, L7_FETCH(s));
 	return 0;
+}
+
+static long l7_copy_self_bytes(u32 i, void *arg)
+{
+	struct l7_copy *c = arg;
+	u8 *d = VIEW_BEGIN(c->v), *e = VIEW_END(c->v);
+	u8 *q = d + ((c->to + i) & L7_OFF_MASK), *s = d + ((c->from + i) & L7_OFF_MASK);
+
+	if (i >= c->n)
+		return 1;
+	if (q + 1 > e || s + 1 > e) {
+		c->bad = 1;
+		return 1;
+	}
+	*q = *s;
+	return 0;
+}
+
+/* The same for bytes of the message itself. */
+static
+#ifndef L7_HOST
+	__attribute__((noinline))
+#endif
+	int l7_copy_self(struct l7_view *v, u32 from, u32 to, u32 n)
+{
+	struct l7_copy c = { .v = v, .from = from, .to = to, .n = n };
+
+	if (n >= 8)
+		l7_loop(L7_OFF_MASK, l7_copy_self_words, &c, 0);
+	else
+		l7_loop(8, l7_copy_self_bytes, &c, 0);
+	return c.bad;
 }
 
 static long l7_write_step(u32 i, void *arg)
 {
 	struct l7_replier *x = arg;
-	struct l7_copy c = { .v = x->v, .to = x->size };
 	struct l7_part *t;
+	u32 off, n, bad;
 
 	if (i >= x->count)
 		return 1;
@@ -95,22 +119,14 @@ static long l7_write_step(u32 i, void *arg)
 		x->bad = 1;
 		return 1;
 	}
-	c.n = l7_part_source(x->h, t, &c.from);
-	x->size += c.n;
-	if (t->kind == L7_PART_KIND_CONST) {
-		c.blob = l7_blob();
-		if (!c.blob) {
-			x->bad = 1;
-			return 1;
-		}
-		l7_loop(L7_MAX_REPLY / 8 + 1, l7_copy_const_step, &c, 0);
-	} else {
-		c.from += x->source;
-		l7_loop(L7_MAX_REPLY / 8 + 1, l7_copy_self_step, &c, 0);
-	}
-	if (c.bad)
-		x->bad = 1;
-	return c.bad ? 1 : 0;
+	n = l7_part_source(x->h, t, &off);
+	if (t->kind == L7_PART_KIND_CONST)
+		bad = l7_copy_const(x->v, off, x->size, n);
+	else
+		bad = l7_copy_self(x->v, off + x->source, x->size, n);
+	x->size += n;
+	x->bad |= bad;
+	return bad ? 1 : 0;
 }
 
 static int l7_make_reply(struct l7_view *v, struct l7_head *h, u32 reply)

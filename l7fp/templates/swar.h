@@ -82,26 +82,33 @@ static __always_inline u64 l7_word(const u8 *q)
 #endif
 }
 
-/* the last readable bytes, with 0 for those that are missing */
+/* The last readable bytes from byte `off` of the window on, with 0 for those that are missing. Pointers are made
+ * afresh here: what the verifier learns of them then ends with this function, instead of giving it another case
+ * to follow through all that comes later. */
 #ifdef L7_HOST
 static inline
 #else
 static __attribute__((noinline))
 #endif
-u64 l7_tail_word(const u8 *q, const u8 *e)
+u64 l7_tail_word(struct l7_view *v, u32 off)
 {
+	const u8 *q = (const u8 *)VIEW_BEGIN(v) + (off & L7_OFF_MASK), *e = VIEW_END(v);
 	u64 w = 0;
 
 #pragma unroll
-	for (u32 i = 0; i < 7; i++)
-		if (q + i + 1 <= e)
-			w |= (u64)q[i] << (8 * i);
+	for (u32 i = 0; i < 7; i++) {
+		if (q + i + 1 > e)
+			break;
+		w |= (u64)q[i] << (8 * i);
+	}
 	return w;
 }
 
-static __always_inline u64 l7_load(const u8 *q, const u8 *e)
+static __always_inline u64 l7_load(struct l7_view *v, u32 off)
 {
-	return q + 8 <= e ? l7_word(q) : l7_tail_word(q, e);
+	const u8 *q = (const u8 *)VIEW_BEGIN(v) + (off & L7_OFF_MASK), *e = VIEW_END(v);
+
+	return q + 8 <= e ? l7_word(q) : l7_tail_word(v, off);
 }
 
 #endif

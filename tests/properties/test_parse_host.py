@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.templates import strict_http1
-from tests.unit.templates.http1 import FLAG_CHUNKED, FLAG_CLOSE, Edit, Host, Spec, exact, prefix
 
 from l7fp import abi
 from l7fp.abi import PathOp, Reason
+from tests.unit.templates import strict_http1
+from tests.unit.templates.http1 import FLAG_CHUNKED, FLAG_CLOSE, Edit, Host, Spec, exact, prefix
 
 SPEC = Spec(
     headers={"x-user": [exact("bob"), prefix("al")], "cookie": [prefix("a=")], "x-present": []},

@@ -178,10 +178,29 @@ class Place(ctypes.Structure):
     _fields_ = (("off", ctypes.c_uint16), ("len", ctypes.c_uint16))
 
 
-_HEAD_WORDS = (
-    "flags head_len line_len method_len path_off path_len query_off query_len host_off host_len status reason "
-    "off state dfa line headers limit last slot edit"
-).split()
+_HEAD_WORDS = [
+    "flags",
+    "head_len",
+    "line_len",
+    "method_len",
+    "path_off",
+    "path_len",
+    "query_off",
+    "query_len",
+    "host_off",
+    "host_len",
+    "status",
+    "reason",
+    "off",
+    "state",
+    "dfa",
+    "line",
+    "headers",
+    "limit",
+    "last",
+    "slot",
+    "edit",
+]
 
 
 class Head(ctypes.Structure):
@@ -267,7 +286,16 @@ class Host:
             self.keep.append(rows)
             self.lib.http1_table(index, rows, compiled.counts[name])
         c = compiled.constants
-        names = "cell_mask blob_mask header_dfa response_header_dfa query_dfa method_dfa host_bits_dfa n_bits".split()
+        names = [
+            "cell_mask",
+            "blob_mask",
+            "header_dfa",
+            "response_header_dfa",
+            "query_dfa",
+            "method_dfa",
+            "host_bits_dfa",
+            "n_bits",
+        ]
         self.lib.http1_state((ctypes.c_uint32 * 16)(*(c[name] for name in names)))
 
     def run(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tests.unit.templates.http1 import FRAMING, Edit, Spec
-
 from l7fp import abi
 from l7fp.ir.model import StringKind, StringMatch
+from tests.unit.templates.http1 import FRAMING, Edit, Spec
 
 MAX_HEADERS = 128
 _NO_BODY = {b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"}
