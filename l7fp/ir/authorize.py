@@ -59,8 +59,8 @@ class CompiledPolicy:
 
 
 class Guard:
-    """The policies of one workload. `verdict` is (allowed, name of the policy that decided); the name is
-    empty when none did: nothing forbade it, or no ALLOW policy held."""
+    """The policies of one workload. `verdict` is (allowed, name of the policy that decided): the DENY or
+    ALLOW policy that held; the first ALLOW policy when none of them held; empty when there is none."""
 
     __slots__ = ("_allows", "_denies")
 
@@ -82,4 +82,4 @@ class Guard:
         for policy in self._allows:
             if policy.holds(view):
                 return True, policy.name
-        return False, ""
+        return False, self._allows[0].name

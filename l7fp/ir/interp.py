@@ -183,7 +183,7 @@ class Interpreter:
         return replace(decision, trail=tuple(Step(*step) for step in trail(self, request, decision)))
 
     def authorize(self, request: Request, workload: str) -> tuple[bool, str]:
-        """Whether `workload`'s policies let `request` pass, and the policy that decided (empty: none did).
+        """Whether `workload`'s policies let `request` pass, and the policy that decided: see `authorize.Guard`.
 
         The request is as that workload would see it: edited, `port` and `destination_ip` its own."""
         guard = self._guards.get(workload)

@@ -131,7 +131,8 @@ def _authorization_steps(steps: Steps, interpreter: Interpreter, decision: Decis
         steps.add(policy.span, text, held)
     allowed = decision.code != "rbac_access_denied"
     if any(p.action is AuthzAction.ALLOW for p in own) or not allowed:
-        by = f" by {decision.policy}" if decision.policy else "" if allowed else ": no ALLOW policy holds"
+        denies = any(p.action is AuthzAction.DENY and p.name == decision.policy for p in own)
+        by = f" by {decision.policy}" if allowed or denies else ": no ALLOW policy holds"
         steps.add(workload.span, f"{workload.name} {'allows' if allowed else 'denies'} it{by}", allowed)
 
 
