@@ -20,10 +20,13 @@ from slowpath.agent.connections import Connections
 from slowpath.agent.kernel import Kernel
 from slowpath.agent.pools import Upstream
 from slowpath.agent.tables import owner
+from slowpath.agent.upstreams import Upstreams
 from slowpath.interfaces import ClientHandle
 
-Edits = Callable[[int, int, int], tuple[HeaderEdits, ...] | None]
-"""(policy version, rule, destination) -> response edits in order of application; None: nobody knows any more."""
+_WELL_FORMED = 1  # `slot.relay_done`; 2 is a chunked body that broke its syntax
+
+Edits = Callable[[int, int], tuple[HeaderEdits, ...] | None]
+"""(policy version, destination) -> response edits in order of application; None: nobody knows any more."""
 
 
 @dataclass(slots=True)
@@ -39,20 +42,17 @@ class TransactionCounters:
 
 
 class Transactions:
-    """Events on slots. `upstreams` finds the live slot of an id; `edits` the response edits of a transaction."""
+    """Events on slots. `edits` finds the response edits of a transaction."""
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        connections: Callable[[], Connections],
-        upstreams: Callable[[int], Upstream | None],
-        edits: Edits,
-    ) -> None:
+    def __init__(self, kernel: Kernel, edits: Edits) -> None:
         self.counters = TransactionCounters()
         self._kernel = kernel
-        self._connections = connections
-        self._upstream = upstreams
         self._edits = edits
+
+    def bind(self, connections: Connections, upstreams: Upstreams) -> None:
+        """The two sides of every transaction; before any event."""
+        self._connections = connections
+        self._upstreams = upstreams
 
     # -- A2 has something to say
 
@@ -84,22 +84,22 @@ class Transactions:
             pass  # S answered early and left: the client has its answer, the kernel swallows the rest of its body
         elif state & SlotFlag.RESPONSE_STARTED:
             self.counters.broken_off += 1
-            self._connections().abort(conn_id)
+            self._connections.abort(conn_id)
         else:
             self.counters.upstream_failed += 1
             self._answer(conn_id, 503, "upstream_reset_before_response_started")
         upstream.pool.retire(upstream)
 
     def _answer(self, conn_id: int, status: int, code: str) -> None:
-        client = self._connections().live.get(conn_id)
+        client = self._connections.live.get(conn_id)
         if client is not None and not client.reply_now(status, code):
-            self._connections().abort(conn_id)
+            self._connections.abort(conn_id)
 
     # -- responses that the kernel declined
 
     def _adopt(self, upstream: Upstream, state: int) -> None:
         slots, slot = self._kernel.slots, upstream.slot
-        client = self._connections().live.get(owner(state))
+        client = self._connections.live.get(owner(state))
         if client is None:
             upstream.pool.retire(upstream)
             return
@@ -112,10 +112,16 @@ class Transactions:
             taken = client.relay_raw(
                 upstream.sock,
                 total=lambda: slots.passed[slot] if slots.relay_done[slot] else None,
-                on_done=lambda ok: self._done(upstream, ok),
+                on_done=lambda ok: self._relayed(upstream, client, ok),
             )
         if not taken:
             self._done(upstream, False)
+
+    def _relayed(self, upstream: Upstream, client: ClientHandle, ok: bool) -> None:
+        if ok and self._kernel.slots.relay_done[upstream.slot] != _WELL_FORMED:
+            client.abort()  # the client cannot tell where the response ends
+            ok = False
+        self._done(upstream, ok)
 
     def _relay(self, upstream: Upstream, client: ClientHandle) -> bool:
         slots, slot = self._kernel.slots, upstream.slot
@@ -123,7 +129,7 @@ class Transactions:
         if slots.timeout_ms[slot]:
             spent_ms = (time.monotonic_ns() - slots.started_ns[slot]) // 1_000_000
             timeout_ms = max(1, slots.timeout_ms[slot] - spent_ms)
-        edits = self._edits(slots.version[slot], slots.rule[slot], slots.dest[slot])
+        edits = self._edits(slots.version[slot], slots.dest[slot])
         if edits is None:  # an unedited response could show what the policy removes
             client.abort()
             return False
@@ -146,7 +152,7 @@ class Transactions:
 
     def timed_out(self, slot: int, conn_id: int) -> None:
         """The sweep has claimed the slot: the answer is ours."""
-        upstream = self._upstream(slot)
+        upstream = self._upstreams.find(slot)
         state = self._kernel.slots.state[slot]
         if upstream is None or not state & SlotFlag.CLAIMED or owner(state) != conn_id:
             return
@@ -157,18 +163,18 @@ class Transactions:
     def timed_out_late(self, slot: int, conn_id: int) -> None:
         """Past the deadline in the middle of a response. An adopted one has a deadline of its own in the proxy,
         but one that is copied as it is has not."""
-        upstream = self._upstream(slot)
+        upstream = self._upstreams.find(slot)
         if upstream is None or not self._kernel.slots.busy_for(slot, conn_id):
             return
         if upstream.adopted and self._kernel.slots.resp_mode[slot] == abi.RespMode.ADOPT:
             return
         self.counters.timed_out += 1
-        self._connections().abort(conn_id)
+        self._connections.abort(conn_id)
         upstream.pool.retire(upstream)
 
     def client_gone(self, conn_id: int) -> None:
         """C of a transaction under way has gone: its slot must not serve anybody else."""
-        slot = self._connections().busy_slot(conn_id)
-        upstream = None if slot is None else self._upstream(slot)
+        slot = self._connections.busy_slot(conn_id)
+        upstream = None if slot is None else self._upstreams.find(slot)
         if upstream is not None:
             upstream.pool.retire(upstream)

@@ -16,19 +16,12 @@ PERIOD_S = 0.020
 
 
 class Deadlines:
-    """`highest` is the highest slot id in use; `needed` tells whether any transaction can have a deadline."""
+    """`highest` is the highest slot id in use."""
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        loop: asyncio.AbstractEventLoop,
-        highest: Callable[[], int],
-        needed: Callable[[], bool],
-    ) -> None:
+    def __init__(self, kernel: Kernel, loop: asyncio.AbstractEventLoop, highest: Callable[[], int]) -> None:
         self._kernel = kernel
         self._loop = loop
         self._highest = highest
-        self._needed = needed
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -38,7 +31,7 @@ class Deadlines:
     def _sweep(self) -> None:
         self.start()
         highest = self._highest()
-        if highest and self._needed():
+        if highest:
             self._kernel.ctl(abi.CtlOp.SWEEP, highest)
 
     def close(self) -> None:

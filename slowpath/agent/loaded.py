@@ -113,6 +113,13 @@ class LoadedKernel:
         """See `Kernel`."""
         return self._live.rescan().found
 
+    def stop_capture(self) -> None:
+        """From now on connections go where they want to, past the agent."""
+        for name in ("protected", "captured"):
+            view = self._live.maps[name]
+            for key in view.items():
+                view.delete(key)
+
     def close(self) -> None:
         """Close what was opened here; the loader's own stays."""
         for view in self._pools.values():

@@ -350,6 +350,11 @@ class Pool:
         for task in self._opening:
             task.cancel()
 
+    def resume(self) -> None:
+        """The opposite of `withhold`."""
+        self._closing = False
+        self._set_usable(bool(self.live))
+
     def close(self) -> None:
         """Drop all connections."""
         self.withhold()

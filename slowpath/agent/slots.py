@@ -10,17 +10,10 @@ class SlotIds:
 
     def __init__(self) -> None:
         self.highest = 0
-        self._returned: list[int] = []
 
     def new(self) -> int | None:
         """An id that no endpoint has; None when all are taken."""
-        if self._returned:
-            return self._returned.pop()
         if self.highest + 1 >= abi.MAX_SLOTS:
             return None
         self.highest += 1
         return self.highest
-
-    def give_back(self, slot_ids: list[int]) -> None:
-        """An endpoint that is gone, together with its pool, needs these no more."""
-        self._returned.extend(slot_ids)
