@@ -525,7 +525,7 @@ STRUCTS: tuple[Struct, ...] = (
         "changes to a head",
         ("u32", "remove_count"),
         ("u32", "remove", "header_entry.edit numbers", MAX_REMOVES),
-        ("u32", "insert_off", "header lines to insert after the first line, in `blob`"),
+        ("u32", "insert_off", "header lines to append to the head, in `blob`"),
         ("u32", "insert_len"),
         ("u32", "path_op", "enum PathOp"),
         ("u32", "path_strip"),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Changes to a parsed head, from its end to its beginning so that offsets ahead stay true: header lines out, Host
- * value, new lines after the first line, path. Bytes come from the policy's `blob`.
+/* Changes to a parsed head, from its end to its beginning so that offsets ahead stay true: new lines at the end,
+ * header lines out, Host value, path. Bytes come from the policy's `blob`.
  */
 #ifndef L7_EDIT_H
 #define L7_EDIT_H
@@ -164,11 +164,13 @@ static __always_inline int l7_edit_head(struct l7_view *v, struct l7_head *h, st
 	struct l7_editor x = { .v = v, .h = h, .edit = edit };
 	u32 strip;
 
+	/* behind the sender's lines: the values of one header are read in order */
+	if (edit && edit->insert_len &&
+	    l7_edited(&x, l7_splice(v, h->head_len - 2, 0, edit->insert_off, edit->insert_len)))
+		return x.result;
 	h->limit = L7_OFF_MASK;
 	l7_loop(L7_MAX_REMOVES + 3, l7_lines_step, &x, 0);
 	if (x.result || !edit)
-		return x.result;
-	if (edit->insert_len && l7_edited(&x, l7_splice(v, h->line_len, 0, edit->insert_off, edit->insert_len)))
 		return x.result;
 	if (edit->path_op == L7_PATH_OP_KEEP || !h->path_off)
 		return 0;

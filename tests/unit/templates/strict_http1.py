@@ -176,4 +176,4 @@ def edited(parsed: Strict, edit: Edit | None) -> bytes:
     if parsed.method and edit.path_op is not abi.PathOp.KEEP:
         rest = parsed.path[edit.strip :] if edit.path_op is abi.PathOp.REPLACE_PREFIX else b""
         first = parsed.method + b" " + edit.path + rest + parsed.query + b" HTTP/1.1\r\n"
-    return first + edit.insert + b"".join(lines) + b"\r\n"
+    return first + b"".join(lines) + edit.insert + b"\r\n"
