@@ -7,13 +7,12 @@ to another address only after it was released.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from l7fp import abi
 from l7fp.errors import LoadError
 from l7fp.loader import codecs, sys
 from l7fp.loader.codecs import Address
-from l7fp.loader.maps import HashView
+from l7fp.loader.maps import HashView, PoolsView
 from l7fp.loader.sys import MapType
 
 MAP = "endpoint_ids"
@@ -29,7 +28,7 @@ def create_map() -> int:
 class EndpointIds:
     """The numbers given out so far. `pools` gets a stack for each new one."""
 
-    def __init__(self, fd: int, pools: Any) -> None:
+    def __init__(self, fd: int, pools: PoolsView) -> None:
         self._map: HashView[Address, int] = HashView(fd, codecs.ADDRESS, codecs.U32)
         self._pools = pools
         self._ids = self._map.items()
@@ -50,16 +49,13 @@ class EndpointIds:
             raise LoadError(
                 f"more than {abi.MAX_ENDPOINTS} endpoints", hint="spread the services over several instances"
             )
-        done: list[Address] = []
+        numbers = {address: self._free.pop() for address in new}
+        self._ids.update(numbers)
         try:
-            for address in new:
-                number = self._free.pop()
-                self._ids[address] = number
-                done.append(address)
-                self._pools.create(number)
-                self._map.set(address, number)
+            self._pools.create(list(numbers.values()))
+            self._map.update(numbers)
         except BaseException:
-            for address in done:
+            for address in new:
                 self.release(address)
             raise
         return new

@@ -156,7 +156,7 @@ class Live:
     def set_pool(self, endpoint: int) -> None:
         """Give an endpoint a new, empty pool."""
         pools: PoolsView = self.maps["pools"]
-        pools.create(endpoint)
+        pools.create([endpoint])
 
     def protect_netns(self, fd: int) -> None:
         """Refuse direct connections to protected endpoints in the network namespace behind `fd`."""
@@ -211,7 +211,7 @@ class Live:
                 "policy_digest": meta.policy_digest,
                 "pid": meta.pid,
                 "owner_alive": meta.owner_alive,
-                "links": {name: self._is_attached(name) for name in self.pins.names("links")},
+                "links": {name: self.target(name) != 0 for name in self.pins.names("links")},
                 "endpoints": [
                     {"address": address, "port": port, "id": number, "usable": self.endpoint_states["usable"][number]}
                     for (address, port), number in sorted(self._endpoint_ids.all().items())
@@ -232,10 +232,11 @@ class Live:
         sums = layout.view("rule_counters", self._policy.maps["rule_counters"]).sums()
         return [tuple(sums[at : at + 3]) for at in range(0, len(sums) // 3 * 3, 3)]
 
-    def _is_attached(self, name: str) -> bool:
+    def target(self, name: str) -> int:
+        """What a pinned link is attached to: a cgroup's id, a namespace's inode or a map's id; 0 if that is gone."""
         fd = self.pins.open("links", name)
         try:
-            return sys.link_info(fd).target != 0
+            return sys.link_info(fd).target
         finally:
             os.close(fd)
 

@@ -157,9 +157,8 @@ class Loader(Live):
             raise LoadError(
                 f"instance '{self.instance}' runs another version of the data plane than this bundle", hint=_UNLOAD
             )
-        lost = [name for name in self.pins.names("links") if name in layout.HOOKS and not self._is_attached(name)]
-        if lost:
-            raise LoadError(f"{', '.join(lost)} no longer attached: {meta.cgroup} was removed", hint=_UNLOAD)
+        if self.target("connect4") != workloads.cgroup_id(cgroup):
+            raise LoadError(f"{cgroup} was removed and made again since the load", hint=_UNLOAD)
 
     def _install(self, steps: Transaction, desired: Desired, cgroup: str) -> None:
         """A fresh base in a folder that is empty, or that a killed load left behind."""

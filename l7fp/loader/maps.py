@@ -10,7 +10,7 @@ import ctypes
 import mmap
 import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Generic, TypeVar
 
@@ -45,6 +45,7 @@ class HashView(Generic[K, V]):
         self._key = ctypes.create_string_buffer(key.size)
         self._value = ctypes.create_string_buffer(value.size)
         self._attr = _Elem(map_fd=fd, key=ctypes.addressof(self._key), value=ctypes.addressof(self._value))
+        self._key_attr = _Elem(map_fd=fd, key=ctypes.addressof(self._key))
 
     def get(self, key: K) -> V | None:
         """The value, None when there is none."""
@@ -65,7 +66,7 @@ class HashView(Generic[K, V]):
         """False when it was not there."""
         self._key.raw = self.key.pack(key)
         try:
-            bpf(Cmd.MAP_DELETE_ELEM, self._attr)
+            bpf(Cmd.MAP_DELETE_ELEM, self._key_attr)
         except FileNotFoundError:
             return False
         return True
@@ -235,30 +236,53 @@ class PoolsView:
 
     def __init__(self, fd: int, depth: int = abi.MAX_POOL) -> None:
         self.fd, self.depth = fd, depth
+        self._open: dict[int, QueueView] = {}
 
-    def create(self, index: int) -> None:
-        """Give `index` an empty stack, in place of any it had."""
-        name = f"pool_{index}"
-        inner = sys.map_create(sys.MapType.STACK, key_size=0, value_size=4, max_entries=self.depth, name=name)
+    def create(self, indexes: Sequence[int]) -> None:
+        """Give each index an empty stack, in place of any it had. One call for many: each waits for a grace period."""
+        made: dict[int, int] = {}
         try:
-            sys.map_update(self.fd, struct.pack("<I", index), struct.pack("<I", inner))
-        finally:
-            os.close(inner)
+            for index in indexes:
+                made[index] = sys.map_create(
+                    sys.MapType.STACK, key_size=0, value_size=4, max_entries=self.depth, name=f"pool_{index}"
+                )
+            count = len(made)
+            if made:
+                keys, values = struct.pack(f"<{count}I", *made), struct.pack(f"<{count}I", *made.values())
+                sys.map_update_batch(self.fd, keys, values, count)
+        except BaseException:
+            for fd in made.values():
+                os.close(fd)
+            raise
+        for index, fd in made.items():
+            self._forget(index)
+            self._open[index] = QueueView(fd)
 
     def remove(self, index: int) -> bool:
         """Free the stack of `index`; False when there was none."""
+        self._forget(index)
         return sys.map_delete(self.fd, struct.pack("<I", index))
 
-    def open(self, index: int) -> int | None:
-        """fd of the stack of `index`, the caller's to close; None when there is none."""
-        raw = sys.map_lookup(self.fd, struct.pack("<I", index), 4)
-        return None if raw is None else sys.open_id(sys.Kind.MAP, struct.unpack("<I", raw)[0])
+    def stack(self, index: int) -> QueueView | None:
+        """The stack of `index`, None when there is none. Its fd is kept open for the next call."""
+        found = self._open.get(index)
+        if found is None:
+            raw = sys.map_lookup(self.fd, struct.pack("<I", index), 4)
+            fd = None if raw is None else sys.open_id(sys.Kind.MAP, struct.unpack("<I", raw)[0])
+            if fd is None:
+                return None
+            found = self._open[index] = QueueView(fd)
+        return found
+
+    def _forget(self, index: int) -> None:
+        old = self._open.pop(index, None)
+        if old:
+            os.close(old.fd)
 
     def close(self) -> None:
-        """Nothing to free."""
-
-
-View = HashView[object, object] | ArrayView[object] | PerCpuView | QueueView | MmapView | PoolsView
+        """Close the stacks."""
+        for index in list(self._open):
+            self._forget(index)
 
 
 def chunks(data: bytes, size: int) -> Iterator[bytes]:

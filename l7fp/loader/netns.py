@@ -19,7 +19,8 @@ _SELF = "/proc/thread-self/ns/net"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def _setns(fd: int) -> None:
+def move_to(fd: int) -> None:
+    """Move the calling thread to namespace `fd`, for good."""
     if _LIBC.setns(fd, _CLONE_NEWNET) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"setns: {os.strerror(code)}")
@@ -39,11 +40,11 @@ def entered(fd: int) -> Iterator[None]:
     """The calling thread is in namespace `fd` inside the block. Needs CAP_SYS_ADMIN."""
     home = os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _setns(fd)
+        move_to(fd)
         try:
             yield
         finally:
-            _setns(home)
+            move_to(home)
     finally:
         os.close(home)
 
