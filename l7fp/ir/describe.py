@@ -27,7 +27,7 @@ def matcher_text(matcher: Matcher) -> str:
     words = [matcher.kind.value]
     if matcher.ignore_case:
         words.append("nocase")
-    if matcher.kind is not StringKind.PRESENT or matcher.value:
+    if matcher.kind is not StringKind.PRESENT:
         words.append(quote(matcher.value))
     return " ".join(words)
 

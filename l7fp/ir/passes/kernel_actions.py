@@ -27,7 +27,7 @@ from l7fp.source import NOWHERE, Span
 
 MAX_EDITED_HEADERS = 8  # distinct headers that one edit removes or sets
 MAX_REPLY_BYTES = 4096  # of a whole message
-MAX_WEIGHTED_ROWS = 1024  # table rows of one cluster: endpoints, each repeated by its weight
+MAX_WEIGHTED_ROWS = 256  # table rows of one cluster: endpoints, each repeated by its weight
 _REPLY_OVERHEAD = 160  # status line, content-length, content-type, server
 
 FRAMING_HEADERS = frozenset(
