@@ -67,19 +67,39 @@ def app() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run the verb that `arguments` (default: the process's) ask for and exit."""
-    sys.exit(status(arguments))
+    code = status(arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _hang_up()
+    sys.exit(code)
+
+
+def _invoke(arguments: list[str]) -> object:
+    """As `app.main` without its own ideas about exit codes (it ends the process with 1 when a reader hangs up)."""
+    if "_L7FP_COMPLETE" in os.environ:
+        return app.main(arguments, prog_name="l7fp", standalone_mode=False)
+    with app.make_context("l7fp", arguments) as context:
+        return app.invoke(context)
+
+
+def _hang_up() -> None:
+    """Whoever read our output has seen enough: keep the interpreter from complaining about it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def status(arguments: Sequence[str] | None = None) -> int:
     """As `run`, but return the exit code."""
     try:
-        result = app.main(arguments, prog_name="l7fp", standalone_mode=False)
-        code = result if isinstance(result, int) else 0
-        sys.stdout.flush()
+        result = _invoke(list(sys.argv[1:] if arguments is None else arguments))
+        return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.exceptions.Abort:
         return 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return 2
     except click.UsageError as error:
         verb = error.ctx.command_path if error.ctx else "l7fp"
         return _fail(error.format_message(), f"{verb} --help", 2)
@@ -90,12 +110,10 @@ def status(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # whoever read our output has seen enough; keep the interpreter from complaining about it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _hang_up()
         return 0
     except Exception as error:
         return _fail(f"internal error: {type(error).__name__}: {error}", "L7FP_DEBUG=1 shows where", 1, error)
-    return code
 
 
 def _fail(message: str, hint: str, code: int, error: BaseException | None = None) -> int:

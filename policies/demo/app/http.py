@@ -61,8 +61,8 @@ async def serve(address: str, port: int, handler: Handler) -> None:
                 response = await handler(Request(method, path, headers, await _read_body(reader, headers)))
                 writer.write(_encode(response, method == "HEAD"))
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError, ValueError):
-            pass  # the client has gone, or does not speak HTTP
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError, ValueError):
+            pass  # the client has gone, does not speak HTTP, or the process ends
         finally:
             writer.close()
 
