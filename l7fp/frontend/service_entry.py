@@ -31,7 +31,7 @@ PROTOCOLS = ("HTTP", "HTTPS", "GRPC", "HTTP2", "MONGO", "TCP", "TLS", "GRPC-WEB"
 
 
 def _protocol(value: str) -> wire.Problem:
-    if value.upper() in PROTOCOLS:
+    if not value or value.upper() in PROTOCOLS:
         return None
     return "L7FP204", f"`{value}` is not a protocol", f"possible: {', '.join(PROTOCOLS)}"
 
@@ -72,7 +72,7 @@ class WorkloadEntry:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntrySelector:
     span: Span
-    labels: tuple[tuple[At[str], At[str]], ...] = keys(LABELS)
+    labels: tuple[tuple[At[str], At[str]], ...] = keys(mapping(STRING, name=wire.not_empty))
 
 
 _SAN = refused("names in server certificates aren't checked: endpoints get plain HTTP", "remove subjectAltNames")
@@ -101,7 +101,10 @@ class ServiceEntry:
             decoder.error("L7FP205", self.endpoints[0].span, path, "endpoints with resolution NONE", hint)
         if mode == "STATIC" and not self.endpoints and self.workload_selector is None:
             hint = "add endpoints or workloadSelector"
-            decoder.error("L7FP203", self.span, path, "resolution STATIC without endpoints", hint)
+            decoder.warning("L7FP306", self.span, path, "resolution STATIC without endpoints: requests get 503", hint)
+        if mode == "DYNAMIC_DNS" and not all(host.value.startswith("*") for host in self.hosts):
+            hint = "use DNS for a single host"
+            decoder.error("L7FP205", self.span, path, "resolution DYNAMIC_DNS is for wildcard hosts", hint)
         for host in self.hosts:
             if host.value == "*":
                 decoder.error("L7FP204", host.span, path, "the host `*` names no service", "name the host")

@@ -36,6 +36,7 @@ from l7fp.source import Span
 
 PORT = integer(1, 65535)
 PERCENT = number(0, 100)
+CLAIMS = "@request.auth.claims"
 RETRY_WORDS = frozenset(
     (
         *("5xx", "cancelled", "connect-failure", "deadline-exceeded", "envoy-ratelimited", "gateway-error"),
@@ -43,7 +44,7 @@ RETRY_WORDS = frozenset(
         *("resource-exhausted", "retriable-4xx", "retriable-headers", "retriable-status-codes", "unavailable"),
     )
 )
-_GATEWAY = re.compile(r"([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?")
+_GATEWAY = re.compile(r"([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-.~A-Za-z0-9]*[A-Za-z0-9])?")
 _METHODS = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "*"]
 
 
@@ -60,6 +61,10 @@ def _retry_on(value: str) -> wire.Problem:
             hint = f"possible: a status code, or {', '.join(sorted(RETRY_WORDS))}"
             return "L7FP204", f"`{word}` is no condition to retry on", hint
     return None
+
+
+def _header_name(value: str) -> wire.Problem:
+    return None if value.startswith(CLAIMS) else wire.token(value)
 
 
 GATEWAYS = sequence(checked(STRING, _gateway))
@@ -95,7 +100,7 @@ def _no_empty_prefix(base: Type[StringMatch]) -> Type[StringMatch]:
 
 URI_MATCH = record(StringMatch, "a mapping with exact, prefix or regex")
 MATCH = _no_empty_prefix(URI_MATCH)
-HEADER_MATCHES = mapping(MATCH, name=wire.token)
+HEADER_MATCHES = mapping(MATCH, name=_header_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +128,7 @@ class HttpMatch:
             hint = "give exact, prefix or regex, or remove uri"
             decoder.error("L7FP203", self.uri.span, f"{path}.uri", "says nothing to compare with", hint)
         for where in (*self.headers, *self.without_headers):
-            if where[0].value.startswith("@"):
+            if where[0].value.startswith(CLAIMS):
                 reason = "conditions on JWT claims need RequestAuthentication, which isn't enforced"
                 decoder.error("L7FP402", where[0].span, path, reason, "remove the condition")
 

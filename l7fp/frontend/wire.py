@@ -119,7 +119,7 @@ def host(value: str) -> Problem:
     """DNS name, possibly `*.suffix` or `*`, or an IP address."""
     if is_ip(value) or value == "*":
         return None
-    name = value.removeprefix("*.")
+    name = value.removeprefix("*").removeprefix(".")
     if not _DNS_NAME.fullmatch(name) or len(name) > 255:
         hint = "write a DNS name; a wildcard is possible as the whole first part, such as *.example.com"
         return "L7FP204", f"`{value}` is not a host name", hint

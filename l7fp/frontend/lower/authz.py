@@ -186,6 +186,7 @@ def _when(when: When, namespace: str) -> tuple[Condition, ...]:
             "source.namespace": (FieldKind.SOURCE_NAMESPACE, pattern),
             "source.principal": (FieldKind.SOURCE_PRINCIPAL, pattern),
             "source.serviceAccount": (FieldKind.SOURCE_PRINCIPAL, lambda value: _account(value, namespace)),
+            "source.trustDomain": (FieldKind.SOURCE_PRINCIPAL, _trust_domain),
             "connection.sni": (FieldKind.SNI, pattern),
         }
         kind, make = kinds.get(name, (FieldKind.REQUEST_PRINCIPAL, pattern))

@@ -119,5 +119,5 @@ def texts(pairs: tuple[tuple[At[str], At[str]], ...]) -> dict[str, str]:
 
 
 def wildcard_matches(pattern: str, host: str) -> bool:
-    """Whether `*.suffix` (or `*`) covers a host or a narrower wildcard."""
-    return pattern == "*" or (pattern.startswith("*.") and host != pattern and host.endswith(pattern[1:]))
+    """Whether `*suffix` covers a host or a narrower wildcard."""
+    return pattern == "*" or (pattern.startswith("*") and host != pattern and host.endswith(pattern[1:]))

@@ -9,6 +9,7 @@ from l7fp.diagnostics import Diagnostics
 from l7fp.frontend.ast import Ast, Object
 from l7fp.frontend.lower.clusters import Clusters
 from l7fp.frontend.lower.context import Context, ServiceInfo, fqdn, wildcard_matches
+from l7fp.frontend.lower.direct import direct_hosts
 from l7fp.frontend.lower.rules import PortRules, default_rule, lower_rules, report_blocks, report_gateways
 from l7fp.frontend.schema import At, did_you_mean
 from l7fp.frontend.virtual_service import VirtualService
@@ -61,6 +62,8 @@ def route_tables(ast: Ast, context: Context, clusters: Clusters) -> tuple[RouteT
             if (port, service.host) not in answered:
                 rules = PortRules((default_rule(service, port, clusters),), None)
                 tables[port].append(_of_service(service, port, rules, clusters))
+    for port, direct in direct_hosts(context, clusters).items():
+        tables[port].extend(direct)
     return tuple(RouteTable(port=port, virtual_hosts=_domains(port, tables[port], context)) for port in sorted(tables))
 
 
@@ -78,9 +81,7 @@ def _bind(ast: Ast, context: Context) -> list[_Bound]:
             name = fqdn(host.value, item.namespace)
             claims = wild if name.startswith("*") else exact
             if name in claims:
-                message = (
-                    f"{item}: host {name} already has the routes of {claims[name].item} ({claims[name].item.span})"
-                )
+                message = f"{item}: host {name} has the routes of {claims[name].item} ({claims[name].item.span})"
                 context.sink.error("L7FP304", host.span, message, "merge the two: only one can hold for a host")
                 continue
             claims[name] = one
