@@ -18,6 +18,7 @@ import pytest
 
 from l7fp.loader import features, mounts, netns
 from tests.kernel import reaper
+from tests.kernel.world import World
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _numbers = itertools.count()
@@ -173,3 +174,11 @@ def netns_pair(token: str) -> Iterator[tuple[Namespace, Namespace]]:
             os.close(space.fd)
         for name in names:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+@pytest.fixture
+def world(cgroup: Cgroup, bpffs: str, token: str, tmp_path: Path) -> Iterator[World]:
+    """A node in small: see `world.World`."""
+    made = World(cgroup, bpffs, f"{token}-{next(_numbers)}", tmp_path)
+    yield made
+    made.close()
