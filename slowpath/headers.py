@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from http import HTTPStatus
 
@@ -11,6 +12,7 @@ from l7fp.ir.model import HeaderEdits
 from slowpath.http1 import Framing, Headers, Rejected, RequestHead, ResponseHead
 
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "host"})
+_LINE_END = re.compile(r"[\r\n\x00]")
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 _IDS_AT_A_TIME = 256
 
@@ -30,14 +32,17 @@ def edited(headers: Headers, edits: Iterable[HeaderEdits]) -> Headers:
     return headers
 
 
-def encode(first: str, headers: Iterable[tuple[str, str]]) -> bytes:
-    """A start line and field lines, without the empty line. Raises `Rejected` (500) for a value that
-    would end its line: it can only come from a policy."""
-    lines = [first, *(f"{name}: {value}" for name, value in headers)]
-    text = "\r\n".join(lines) + "\r\n"
-    if text.count("\n") != len(lines) or text.count("\r") != len(lines):
-        raise Rejected(500, "invalid_header_value")
-    return text.encode("utf-8", "surrogateescape")
+def check(edits: Iterable[HeaderEdits]) -> None:
+    """Raises `Rejected` (500) for an edit whose text would end its line: what comes from messages can't."""
+    for edit in edits:
+        if _LINE_END.search("".join(name + value for name, value in (*edit.set, *edit.add))):
+            raise Rejected(500, "invalid_header_edit")
+
+
+def _encode(first: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """A start line and field lines, without the empty line."""
+    lines = [f"{name}: {value}\r\n" for name, value in headers]
+    return (first + "".join(lines)).encode("utf-8", "surrogateescape")
 
 
 class RequestIds:
@@ -62,42 +67,55 @@ class RequestIds:
             self._left.append(f"{t[:8]}-{t[8:12]}-4{t[13:16]}-{variant}{t[17:20]}-{t[20:]}".encode())
 
 
+_OURS = "x-l7fp-"
+_TRUSTED = (_OURS, "x-envoy-", "x-forwarded-")
+
+
 def sanitise(headers: Headers, *, trust: bool) -> Headers:
     """What of a client's headers is believed: nobody outside speaks for l7fp itself, and only a
     trusted client for Envoy or for whom it forwards."""
-    distrusted = ("x-l7fp-",) if trust else ("x-l7fp-", "x-envoy-", "x-forwarded-")
-    if any(name.startswith(distrusted) for name, _ in headers):
-        return tuple(pair for pair in headers if not pair[0].startswith(distrusted))
+    distrusted = _OURS if trust else _TRUSTED
+    for name, _ in headers:
+        if name.startswith(distrusted):
+            return tuple(pair for pair in headers if not pair[0].startswith(distrusted))
     return headers
 
 
-def forwarded(headers: Headers, peer: str, scheme: str = "http") -> Headers:
-    """With `peer` appended to x-forwarded-for and x-forwarded-proto set where it is absent."""
-    hops = [value for name, value in headers if name == "x-forwarded-for" and value]
-    out = [pair for pair in headers if pair[0] != "x-forwarded-for"] if hops else list(headers)
-    if peer or hops:
-        out.append(("x-forwarded-for", ", ".join([*hops, peer] if peer else hops)))
-    if not any(name == "x-forwarded-proto" for name, _ in out):
-        out.append(("x-forwarded-proto", scheme))
-    return tuple(out)
-
-
 def request_head(
-    head: RequestHead, *, method: str, target: str, authority: str, headers: Headers
+    head: RequestHead, *, method: str, target: str, authority: str, headers: Headers, peer: str
 ) -> tuple[bytes, bool]:
     """The upstream's head up to, without, the empty line; and whether it wants an x-request-id,
-    of which the name then is already there."""
-    lines = [("host", authority), *headers]
+    of which the name then is already there.
+
+    `peer` is appended to x-forwarded-for; x-forwarded-proto is set where it is absent.
+    """
+    lines = []
+    hops = ""
+    wants_proto = wants_id = True
+    for pair in headers:
+        name = pair[0]
+        if name[:2] == "x-":
+            if name == "x-forwarded-for":
+                hops = f"{hops}{pair[1]}, " if pair[1] else hops
+                continue
+            if name == "x-forwarded-proto":
+                wants_proto = False
+            elif name == "x-request-id":
+                wants_id = False
+        lines.append(pair)
+    hops = hops + peer if peer else hops[:-2]
+    if hops:
+        lines.append(("x-forwarded-for", hops))
+    if wants_proto:
+        lines.append(("x-forwarded-proto", "http"))
     if head.framing is Framing.LENGTH:
         lines.append(("content-length", str(head.length)))
     elif head.framing is Framing.CHUNKED:
         lines.append(("transfer-encoding", "chunked"))
     if head.upgrade:
         lines += [("connection", "upgrade"), ("upgrade", head.upgrade)]
-    data = encode(f"{method} {target} HTTP/1.1", lines)
-    if any(name == "x-request-id" for name, _ in headers):
-        return data, False
-    return data + b"x-request-id: ", True
+    data = _encode(f"{method} {target} HTTP/1.1\r\nhost: {authority}\r\n", lines)
+    return (data + b"x-request-id: ", True) if wants_id else (data, False)
 
 
 def response_head(
@@ -119,12 +137,14 @@ def response_head(
         headers.append(("connection", "close"))
     elif http10:
         headers.append(("connection", "keep-alive"))
-    return encode(f"HTTP/1.1 {head.status} {head.reason}", headers) + b"\r\n"
+    return _encode(f"HTTP/1.1 {head.status} {head.reason}\r\n", headers) + b"\r\n"
 
 
 def reply(status: int, headers: Headers, body: bytes, *, http10: bool, close: bool, is_head: bool) -> bytes:
     """A whole response of the proxy's own."""
     lines = [pair for pair in headers if pair[0] not in _FRAMING]
+    if _LINE_END.search("".join(name + value for name, value in lines)):
+        raise Rejected(500, "invalid_header_edit")
     if status != 204 and status != 304:
         lines.append(("content-length", str(len(body))))
     if close:
@@ -133,4 +153,4 @@ def reply(status: int, headers: Headers, body: bytes, *, http10: bool, close: bo
         lines.append(("connection", "keep-alive"))
     if is_head or status in (204, 304):
         body = b""
-    return encode(f"HTTP/1.1 {status} {reason(status)}", lines) + b"\r\n" + body
+    return _encode(f"HTTP/1.1 {status} {reason(status)}\r\n", lines) + b"\r\n" + body

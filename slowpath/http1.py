@@ -15,7 +15,6 @@ HTTP/1.0 without fields; real HTTP/0.9, which has no empty line, never completes
 from __future__ import annotations
 
 import re
-from collections.abc import Container
 from dataclasses import dataclass
 from enum import Enum
 
@@ -74,7 +73,7 @@ class Framing(Enum):
 Headers = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # never changed, but freezing doubles the cost of making one
 class RequestHead:
     """A request. `headers` are those to forward: lower case, in order, without Host, hop-by-hop fields and
     what Connection nominates, framing and Expect. `seen` are those that policies see: all but Host and
@@ -98,7 +97,7 @@ class RequestHead:
     size: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class ResponseHead:
     """A response; `headers` as those of a request. `framing` does not know of the request's method:
     see `body_of`. `length` is -1 without Content-Length."""
@@ -132,21 +131,27 @@ def _length(values: list[str]) -> int:
     return length
 
 
-def _fields(text: str, limit: int) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
-    """Field lines in order, and values of the special ones (with their trailing white space) by name."""
+def _fields(text: str, limit: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]], dict[str, list[str]]]:
+    """Field lines to forward, field lines to look at (the same and the special ones but Host), and values
+    of the special ones, with their trailing white space, by name."""
     pairs: list[tuple[str, str]] = []
     special: dict[str, list[str]] = {}
-    for name, value in _FIELD.findall(text):
+    found = _FIELD.findall(text)
+    if len(found) > limit:
+        raise Rejected(431, "too_many_headers")
+    for name, value in found:
         name = name.lower()
         if name in _SPECIAL:
             special.setdefault(name, []).append(value)
-        pairs.append((name, value.rstrip(" \t")))
-    if len(pairs) > limit:
-        raise Rejected(431, "too_many_headers")
-    return pairs, special
+        else:
+            pairs.append((name, value.rstrip(" \t")))
+    if len(special) == ("host" in special):
+        return pairs, pairs, special
+    lower = ((name.lower(), value) for name, value in found)
+    return pairs, [(name, value.rstrip(" \t")) for name, value in lower if name != "host"], special
 
 
-def _without(pairs: list[tuple[str, str]], names: Container[str]) -> list[tuple[str, str]]:
+def _without(pairs: list[tuple[str, str]], names: frozenset[str]) -> list[tuple[str, str]]:
     return [pair for pair in pairs if pair[0] not in names]
 
 
@@ -205,7 +210,7 @@ def parse_request(head: bytes, *, max_target: int = 8192, max_headers: int = 256
     if method == "CONNECT":
         raise Rejected(501, "connect_not_supported")
     http10 = minor == "0"
-    pairs, special = _fields(fields, max_headers)
+    pairs, seen, special = _fields(fields, max_headers)
 
     hosts = special.get("host")
     if hosts is None:
@@ -233,19 +238,21 @@ def parse_request(head: bytes, *, max_target: int = 8192, max_headers: int = 256
         if nominated & _NEVER_NOMINATED:
             raise Rejected(400, "invalid_connection_header")
         if not nominated <= _SPECIAL_OPTIONS:
-            pairs = _without(pairs, nominated - _SPECIAL)
+            pairs = _without(pairs, nominated)
+            seen = _without(seen, nominated - _SPECIAL)
     upgrade = ""
     if "upgrade" in nominated and not http10 and framing is Framing.NONE and len(special.get("upgrade", ())) == 1:
         upgrade = special["upgrade"][0].strip(" \t").lower()
     expect = special.get("expect")
     if expect is not None and (len(expect) > 1 or expect[0].rstrip(" \t").lower() != "100-continue"):
         raise Rejected(417, "unknown_expectation")
+    headers = tuple(pairs)
     return RequestHead(
         method,
         target,
         host if absolute is None else absolute,
-        tuple(_without(pairs, special) if special else pairs),
-        tuple(pair for pair in pairs if pair[0] != "host"),
+        headers,
+        headers if seen is pairs else tuple(seen),
         framing,
         length,
         http10,
@@ -265,7 +272,7 @@ def parse_response(head: bytes, *, max_headers: int = 256) -> ResponseHead:
     minor, status, reason, fields = found.groups()
     http10 = minor == "0"
     try:
-        pairs, special = _fields(fields, max_headers)
+        pairs, _, special = _fields(fields, max_headers)
         nominated = _connection(special)
         framing, length = Framing.EOF, -1
         if "transfer-encoding" in special:
@@ -283,7 +290,7 @@ def parse_response(head: bytes, *, max_headers: int = 256) -> ResponseHead:
     return ResponseHead(
         int(status),
         reason or "",
-        tuple(_without(pairs, special) if special else pairs),
+        tuple(pairs),
         framing,
         length,
         "close" not in nominated and (not http10 or "keep-alive" in nominated),

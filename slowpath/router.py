@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from l7fp.ir.interp import Decision, DecisionKind, Interpreter, Request
 from l7fp.ir.model import AuthzPolicy, Destination, Endpoint, FieldKind, HeaderEdits, Match, Policy, Route, Rule
 from slowpath.balance import Balancer, Host
-from slowpath.headers import edited, forwarded, request_head, response_head, sanitise
+from slowpath.headers import check, edited, request_head, response_head, sanitise
 from slowpath.http1 import Framing, RequestHead, ResponseHead, parse_request
 from slowpath.interfaces import FlowInfo, Options
 from slowpath.memo import Memo
@@ -93,14 +93,16 @@ class Plan:
         return self.choices[-1]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A request with its plan. `upstream` remembers the bytes that go to the server, per verdict."""
+    """A request with its plan. What goes to the server is made once per verdict."""
 
-    head: RequestHead
-    plan: Plan
-    _peer: str
-    _upstream: dict[Verdict, tuple[bytes, bool]] = field(default_factory=dict)
+    __slots__ = ("_peer", "_upstream", "head", "plan")
+
+    def __init__(self, head: RequestHead, plan: Plan, peer: str) -> None:
+        self.head = head
+        self.plan = plan
+        self._peer = peer
+        self._upstream: dict[Verdict, tuple[bytes, bool]] = {}
 
     def upstream_head(self, verdict: Verdict) -> tuple[bytes, bool]:
         """See `headers.request_head`."""
@@ -112,7 +114,8 @@ class Prepared:
                 method=request.method,
                 target=request.target,
                 authority=request.authority,
-                headers=forwarded(edited(head.headers, verdict.request_edits), self._peer),
+                headers=edited(head.headers, verdict.request_edits) if verdict.request_edits else head.headers,
+                peer=self._peer,
             )
         return known
 
@@ -170,12 +173,13 @@ class PolicyVersion:
 class FlowRouter:
     """Routes the requests of connections that go to one port and come from one source."""
 
-    __slots__ = ("_flow", "_heads", "_plans", "_version")
+    __slots__ = ("_flow", "_heads", "_once", "_plans", "_version")
 
     def __init__(self, version: PolicyVersion, flow: FlowInfo) -> None:
         self._version = version
         self._flow = flow
         self._heads: Memo[bytes, Prepared] = Memo(version.options.memo_entries // 8)
+        self._once: set[int] = set()
         self._plans: Memo[tuple[object, ...], Plan] = Memo(version.options.memo_entries)
 
     def known(self, raw: bytes) -> Prepared | None:
@@ -185,23 +189,33 @@ class FlowRouter:
     def prepare(self, raw: bytes) -> Prepared:
         """The request whose head is `raw`, with its plan. Raises `Rejected`."""
         options = self._version.options
-        parsed = parse_request(raw, max_target=options.max_target, max_headers=options.max_headers)
+        head = parse_request(raw, max_target=options.max_target, max_headers=options.max_headers)
         trust = options.trust_forwarded
-        head = replace(
-            parsed,
-            headers=sanitise(parsed.headers, trust=trust),
-            seen=sanitise(parsed.seen, trust=trust),
-            upgrade=parsed.upgrade if parsed.upgrade in UPGRADES else "",
-        )
+        seen = sanitise(head.seen, trust=trust)
+        if seen is not head.seen or (head.upgrade and head.upgrade not in UPGRADES):
+            head = replace(
+                head,
+                headers=sanitise(head.headers, trust=trust),
+                seen=seen,
+                upgrade=head.upgrade if head.upgrade in UPGRADES else "",
+            )
         names = self._version.header_names
-        key = (head.method, head.target, head.authority, tuple(h for h in head.seen if h[0] in names))
+        relevant = tuple([h for h in head.seen if h[0] in names]) if names else ()
+        key = (head.method, head.target, head.authority, relevant)
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plan(head)
             self._plans.put(key, plan)
         prepared = Prepared(head, plan, self._flow.peer)
         if len(raw) <= _MEMO_HEAD:
-            self._heads.put(raw, prepared)
+            # Kept from the second time on: most heads with an id in them come only once.
+            digest = hash(raw)
+            if digest in self._once:
+                self._heads.put(raw, prepared)
+            else:
+                if len(self._once) >= options.memo_entries:
+                    self._once.clear()
+                self._once.add(digest)
         return prepared
 
     def _request(self, head: RequestHead) -> Request:
@@ -244,6 +258,7 @@ class FlowRouter:
 
         def decide(endpoint: Endpoint | None) -> Verdict:
             decision = interpreter.decide(request, pick=lambda n: ticket, endpoint=endpoint, balance=lambda c: None)
+            check((*edits, *decision.response_edits))
             refusal = None if decision.kind is DecisionKind.FORWARD else _reply(decision)
             return Verdict(decision, refusal, edits)
 
