@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
 
 _BLOCK = re.compile(r"(?:<!-- run: (?P<how>[^>]*?) -->\n)?```console\n(?P<body>.*?)```", re.DOTALL)
 _NUMBER = re.compile(r"\d[\d,.]*")
@@ -47,3 +53,25 @@ def matches(expected: str, actual: str, *, numbers_vary: bool = False) -> bool:
         else:
             pattern += ".*".join(re.escape(part.rstrip()) for part in line.split("…")) + r"[ ]*\n"
     return re.fullmatch(pattern, actual.rstrip() + "\n") is not None
+
+
+def run(command: str, cwd: Path, bin_folder: Path, *, timeout: float = 240) -> str:
+    """What `command` prints (standard error too), run by bash in `cwd` with `l7fp` found in `bin_folder`."""
+    program = bin_folder / "l7fp"
+    if not program.exists():
+        bin_folder.mkdir(parents=True, exist_ok=True)
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m l7fp "$@"\n')
+        program.chmod(0o755)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
+    env["PATH"] = f"{bin_folder}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+    )
+    return done.stdout

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.docs.console import Block, blocks, matches
+from tests.docs.console import ROOT, Block, blocks, matches, run
 
-ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = blocks((ROOT / "README.md").read_text())
 # what `make` would do before the command itself is installation
 INSTEAD = {"make demo": f"{sys.executable} -m policies.demo.app --no-bench"}
@@ -27,25 +25,12 @@ def _param(block: Block) -> object:
 def test_block(block: Block, tmp_path: Path) -> None:
     if "kernel" in block.how and os.geteuid() != 0:
         pytest.skip("needs root")
-    # commands write into the working directory: give them a copy of what they read, and the program by its name
+    # commands write into the working directory: give them a copy of what they read
     shutil.copytree(ROOT / "policies", tmp_path / "policies", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin/l7fp"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m l7fp "$@"\n')
-    program.chmod(0o755)
-    env = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
     for command, expected in block.steps:
         where = ROOT if command in INSTEAD else tmp_path
-        done = subprocess.run(
-            ["bash", "-c", INSTEAD.get(command, command)],
-            cwd=where,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=240,
-        )
-        assert matches(expected, done.stdout, numbers_vary="numbers vary" in block.how), done.stdout
+        said = run(INSTEAD.get(command, command), where, tmp_path / "bin")
+        assert matches(expected, said, numbers_vary="numbers vary" in block.how), said
 
 
 def test_every_figure_has_the_command_that_made_it() -> None:
