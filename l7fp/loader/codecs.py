@@ -52,6 +52,8 @@ def record(name: str) -> Codec[Record]:
 def address_bytes(address: str) -> bytes:
     """16 bytes; IPv4 as ::ffff:a.b.c.d. Raises `ValueError` for what is not an address."""
     parsed = ipaddress.ip_address(address)
+    if "%" in address:
+        raise ValueError(f"{address} holds on one link only")
     if parsed.version == 4:
         return b"\0" * 10 + b"\xff\xff" + parsed.packed
     return parsed.packed
