@@ -1,8 +1,8 @@
 """The kernel's HTTP code as a shared library, driven by ctypes.
 
-    host = HostC(plan)
-    result = host.request(b"GET / HTTP/1.1\\r\\nhost: a\\r\\n\\r\\n", port=80)
-    result.verdict, result.rule, result.data      # decided, and the message as edited or turned into a reply
+host = HostC(plan)
+result = host.request(b"GET / HTTP/1.1\\r\\nhost: a\\r\\n\\r\\n", port=80)
+result.verdict, result.rule, result.data      # decided, and the message as edited or turned into a reply
 """
 
 from __future__ import annotations
@@ -135,9 +135,7 @@ class HostC:
         fail_at: int = 0,
     ) -> Result:
         """Parse, decide, and edit or answer. `random` is a u32 that picks the destination."""
-        call = _Call(
-            source_bits=source_bits, source_ip_bits=source_ip_bits, port=port, random=random, fail_at=fail_at
-        )
+        call = _Call(source_bits=source_bits, source_ip_bits=source_ip_bits, port=port, random=random, fail_at=fail_at)
         return self._run(self.lib.l7_host_request, call, data)
 
     def response(self, data: bytes, *, edit: int = abi.NONE, is_head: bool = False, fail_at: int = 0) -> Result:

@@ -35,6 +35,7 @@ from l7fp.ir.model import (
     StringMatch,
 )
 from l7fp.ir.paths import is_plain, rewrite_hazards
+from l7fp.source import NOWHERE
 
 NO_ROUTE = "(no route)"
 """Counter of requests that no rule of their virtual host takes."""
@@ -265,7 +266,7 @@ def _weighted(endpoints: tuple[Endpoint, ...]) -> list[Endpoint]:
     if sum(e.weight // share for e in endpoints) > MAX_ENDPOINT_ROWS:
         raise UnplannableError("endpoint weights are too uneven")
     most = max((e.weight // share for e in endpoints), default=0)
-    return [e for nth in range(most) for e in endpoints if e.weight // share > nth]
+    return [replace(e, span=NOWHERE) for nth in range(most) for e in endpoints if e.weight // share > nth]
 
 
 def _replaces_prefix(rule: Rule) -> bool:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 
-from l7fp.ir.model import FieldKind, StringKind, StringMatch, Workload
+from l7fp.ir.matching import compile_string
+from l7fp.ir.model import FieldKind, StringMatch, Workload
 
 SourceAtom = tuple[FieldKind, str, StringMatch]
 """Field, its name (of a label, else empty), and how it must match. Its position is its bit."""
@@ -18,12 +19,13 @@ MAX_ATOMS = 64
 
 
 def workload_bits(atoms: Sequence[SourceAtom], workload: Workload) -> int:
-    """Bit i is set when `atoms[i]` holds for `workload`. Raises `ValueError` for other fields or kinds."""
+    """Bit i is set when `atoms[i]` holds for `workload`. Raises `ValueError` for other fields."""
     return sum(1 << i for i, (kind, name, match) in enumerate(atoms) if _holds(kind, name, match, workload))
 
 
 def _holds(kind: FieldKind, name: str, match: StringMatch, workload: Workload) -> bool:
-    return any(_matches(match, value) for value in _values(kind, name, workload))
+    # as in `ir.conditions`: an empty value is none
+    return any(value and compile_string(match)(value) for value in _values(kind, name, workload))
 
 
 def _values(kind: FieldKind, name: str, workload: Workload) -> Iterator[str]:
@@ -36,25 +38,6 @@ def _values(kind: FieldKind, name: str, workload: Workload) -> Iterator[str]:
             yield from (value for label, value in workload.labels if label == name)
         case _:
             raise ValueError(f"{kind.value} is not a property of a workload")
-
-
-def _matches(match: StringMatch, value: str) -> bool:
-    want = match.value
-    if match.ignore_case:
-        want, value = want.lower(), value.lower()
-    match match.kind:
-        case StringKind.EXACT:
-            return value == want
-        case StringKind.PREFIX:
-            return value.startswith(want)
-        case StringKind.SUFFIX:
-            return value.endswith(want)
-        case StringKind.CONTAINS:
-            return want in value
-        case StringKind.PRESENT:
-            return True
-        case _:
-            raise ValueError(f"{match.kind.value} can't be decided ahead of a request")
 
 
 _V4 = ipaddress.IPv6Network("::ffff:0:0/96")

@@ -131,7 +131,11 @@ class Words:
             return None
         if kind is FieldKind.SOURCE_IP:
             return self._cidr(matcher)
-        if not isinstance(matcher, StringMatch) or matcher.kind is StringKind.REGEX:
+        if not isinstance(matcher, StringMatch):
+            return None
+        if kind in (FieldKind.SOURCE_PRINCIPAL, FieldKind.SOURCE_NAMESPACE, FieldKind.SOURCE_LABEL):
+            return self._source((kind, name, matcher))
+        if matcher.kind is StringKind.REGEX:
             return None
         match kind:
             case FieldKind.METHOD:
@@ -142,8 +146,6 @@ class Words:
                 word = None if name in FRAMING or name.startswith(":") else self._named(self.headers, name)
             case FieldKind.QUERY:
                 word = self._named(self.queries, name)
-            case FieldKind.SOURCE_PRINCIPAL | FieldKind.SOURCE_NAMESPACE | FieldKind.SOURCE_LABEL:
-                return self._source((kind, name, matcher))
             case _:
                 word = None
         if word is None:
