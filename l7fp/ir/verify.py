@@ -6,6 +6,7 @@ A policy with broken invariants is a bug of whoever made it, not of the user.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -85,7 +86,7 @@ def _policy(policy: Policy) -> Iterator[str]:
 
 
 def _sorted(what: str, keys: list[str] | list[int]) -> Iterator[str]:
-    for before, after in zip(keys, keys[1:], strict=False):
+    for before, after in itertools.pairwise(keys):
         if not before < after:  # type: ignore[operator]
             yield f"{what} are not sorted and distinct: {before}, {after}"
 
