@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from l7fp.codegen.artifact import Bundle
 from l7fp.codegen.sources import SourceAtom
 from l7fp.ir.model import Workload
 from l7fp.loader.codecs import Address, address_bytes, address_text
@@ -44,6 +45,25 @@ class Desired:
             digest.update(f"{name}:{len(data)}:".encode())
             digest.update(data)
         return digest.hexdigest()
+
+
+def of(bundle: Bundle) -> Desired:
+    """What `bundle` asks for. Captured are all services' addresses and all endpoints; the latter can be protected."""
+    policy, plan = bundle.policy, bundle.plan
+    services = {canonical(address, port) for s in policy.services for address in s.addresses for port in s.ports}
+    endpoints = {canonical(e.address, e.port) for cluster in policy.clusters for e in cluster.endpoints}
+    return Desired(
+        base_object=bundle.base_object,
+        policy_object=bundle.policy_object,
+        tables=plan.tables,
+        ports=plan.ports,
+        source_atoms=plan.source_atoms,
+        source_ip_atoms=plan.source_ip_atoms,
+        endpoints=tuple(canonical(e.address, e.port) for e in plan.endpoints),
+        capture=frozenset(address for address in services | endpoints if address),
+        protect=frozenset(address for address in endpoints if address),
+        workloads=policy.workloads,
+    )
 
 
 def canonical(address: str, port: int) -> Address | None:

@@ -187,7 +187,10 @@ class Object:
         _messages.clear()
         result = self._lib.bpf_object__load(self._handle)
         if result:
-            raise LoadError(self._failure(-result), hint="run `l7fp status --features` to see what this kernel lacks")
+            raise LoadError(
+                self._failure(-result),
+                hint="kernels from 6.1 on are supported; if this is one, please report it with the log",
+            )
 
     def _failure(self, code: int) -> str:
         log = self._log.value.decode(errors="replace").strip()

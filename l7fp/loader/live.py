@@ -163,7 +163,9 @@ class Live:
         assert self._base is not None
         name = f"backstop_{netns.inode(fd)}"
         if name in self.pins.names("links"):
-            return
+            if self.target(name):
+                return
+            self.pins.remove("links", name)  # of a namespace that has gone, whose inode was given to this one
         link = links.attach_netns(self._base.hooks["backstop"].fd, fd)
         try:
             self.pins.add("links", name, link)

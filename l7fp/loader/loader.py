@@ -15,15 +15,17 @@ from functools import partial
 from types import TracebackType
 
 from l7fp import abi
+from l7fp.codegen.artifact import Bundle
 from l7fp.codegen.sources import workload_bits
 from l7fp.errors import LoadError
 from l7fp.loader import endpoints, features, layout, links, mounts, objects, removal, sys, workloads
 from l7fp.loader.codecs import Address
-from l7fp.loader.desired import Desired
+from l7fp.loader.desired import Desired, of
 from l7fp.loader.live import Live, own_addresses
 from l7fp.loader.objects import PolicyVersion
 from l7fp.loader.pins import Meta, process_start
 from l7fp.loader.reconcile import Transaction
+from l7fp.loader.removal import GONE_SECONDS
 from l7fp.loader.workloads import Scan
 
 _UNLOAD = "run `l7fp unload`, then load again"
@@ -61,7 +63,7 @@ class Loader(Live):
 
     def load(
         self,
-        desired: Desired,
+        bundle: Bundle | Desired,
         *,
         protect: bool = False,
         protect_netns: Sequence[int] = (),
@@ -75,6 +77,7 @@ class Loader(Live):
         and nothing is captured yet. Raises `UnavailableError` or `LoadError`; then nothing has changed.
         """
         features.require()
+        desired = bundle if isinstance(bundle, Desired) else of(bundle)
         cgroup = features.cgroup_directory(self.cgroup)
         workloads.check(desired.workloads)
         mounts.ensure_bpffs(self.bpffs)
@@ -106,12 +109,15 @@ class Loader(Live):
         self._finish(desired, old)
         return self._state(adopted, scan)
 
-    def swap(self, desired: Desired) -> State:
+    def swap(self, bundle: Bundle | Desired) -> State:
         """Replace the policy in force. Connections stay; the old version is freed when its last run has ended."""
+        desired = bundle if isinstance(bundle, Desired) else of(bundle)
         if self._base is None or self.meta is None:
             raise LoadError("nothing is loaded", hint="load a policy first")
         if desired.base_digest != self.meta.base_digest:
-            raise LoadError("this bundle is for another version of the data plane", hint=_UNLOAD)
+            raise LoadError(
+                f"instance '{self.instance}' was loaded for another data plane than this bundle's", hint=_UNLOAD
+            )
         workloads.check(desired.workloads)
         with self.pins.locked(), Transaction(self.on_step) as steps:
             scan, old = self._switch(steps, desired)
@@ -132,7 +138,7 @@ class Loader(Live):
             objects_before = removal.objects_of(self.pins)
             removed = removal.purge(self.pins)
             self.pins.remove_folders()
-        self.remaining = removal.wait_gone(objects_before)
+        self.remaining = removal.wait_gone(objects_before, GONE_SECONDS)
         return removed
 
     def __enter__(self) -> Loader:
@@ -151,12 +157,12 @@ class Loader(Live):
                 f"instance '{self.instance}' is in use by process {meta.pid}",
                 hint="stop that first, or choose another --instance",
             )
-        if meta.cgroup != cgroup:
-            raise LoadError(f"instance '{self.instance}' is loaded for {meta.cgroup}, not {cgroup}", hint=_UNLOAD)
         if meta.base_digest != desired.base_digest:
             raise LoadError(
-                f"instance '{self.instance}' runs another version of the data plane than this bundle", hint=_UNLOAD
+                f"instance '{self.instance}' was loaded for another data plane than this bundle's", hint=_UNLOAD
             )
+        if meta.cgroup != cgroup:
+            raise LoadError(f"instance '{self.instance}' is loaded for {meta.cgroup}, not {cgroup}", hint=_UNLOAD)
         if self.target("connect4") != workloads.cgroup_id(cgroup):
             raise LoadError(f"{cgroup} was removed and made again since the load", hint=_UNLOAD)
 
@@ -261,4 +267,4 @@ class Loader(Live):
         self.close()
         before = removal.objects_of(self.pins)
         removal.purge(self.pins)
-        removal.wait_gone(before)
+        removal.wait_gone(before, GONE_SECONDS)

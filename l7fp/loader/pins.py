@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from l7fp.errors import LoadError, UsageError
 from l7fp.loader import sys
@@ -41,7 +42,7 @@ class Meta:
     @property
     def owner_alive(self) -> bool:
         """Whether the process that loaded or adopted it still runs."""
-        return process_start(self.pid) == self.started
+        return self.pid > 0 and process_start(self.pid) == self.started
 
 
 def process_start(pid: int) -> int:
@@ -51,6 +52,13 @@ def process_start(pid: int) -> int:
             return int(file.read().rsplit(b")", 1)[1].split()[19])
     except OSError:
         return 0
+
+
+def _meta(stored: dict[str, object]) -> Meta:
+    """What another version wrote is read as far as it is known; it then matches no bundle and can be unloaded."""
+    blank = {"cgroup": "", "base_digest": "", "policy_digest": "", "version": 0, "pid": 0, "started": 0}
+    known: dict[str, Any] = {name: stored.get(name, value) for name, value in blank.items()}
+    return Meta(**known)
 
 
 class Pins:
@@ -158,10 +166,10 @@ class Pins:
             finally:
                 os.close(fd)
             try:
-                return Meta(**json.loads(raw.rstrip(b"\0")))
+                return _meta(json.loads(raw.rstrip(b"\0")))
             except ValueError:  # read while it was written
                 time.sleep(0.001)
-        raise LoadError(f"{self.root}/meta is not readable", hint="run `l7fp unload`")
+        return _meta({})
 
     def write_meta(self, meta: Meta) -> None:
         """Record what is loaded; the first time this makes the folder complete."""

@@ -12,7 +12,8 @@ from l7fp.loader.layout import HOOKS
 from l7fp.loader.pins import Pins
 from l7fp.loader.sys import Kind, MapType
 
-_GONE_SECONDS = 5.0
+GONE_SECONDS = 3.0
+"""How long the kernel gets to free what nobody refers to any more; it takes a few tens of milliseconds."""
 
 ObjectId = tuple[Kind, int]
 
@@ -100,7 +101,7 @@ def _values(fd: int) -> Iterable[int]:
             yield struct.unpack("<I", raw)[0]
 
 
-def wait_gone(objects: set[ObjectId], seconds: float = _GONE_SECONDS) -> set[ObjectId]:
+def wait_gone(objects: set[ObjectId], seconds: float) -> set[ObjectId]:
     """Wait for the kernel to free `objects`, which it does some grace periods after the last reference; returns
     those that are still there, because another process holds them."""
     until = time.monotonic() + seconds

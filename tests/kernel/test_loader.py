@@ -162,6 +162,45 @@ def test_unload_leaves_no_program_map_link_or_pin(loader: Loader, bpffs: str, wi
     assert loader.unload() == []
 
 
+HOLD = """
+import sys
+from l7fp.loader.loader import Loader
+with Loader(instance="test", bpffs=sys.argv[1]) as loader:
+    loader.adopt()
+    print("holding", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_unload_ends_capture_and_tells_what_another_process_holds(
+    loader: Loader, bpffs: str, witness: Witness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("l7fp.loader.loader.GONE_SECONDS", 0.1)
+    loader.load(desired())
+    witness.look()
+    argv = [sys.executable, "-c", HOLD, bpffs]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "holding\n"
+        loader.unload()
+        assert loader.remaining
+        assert {kind for kind, _ in loader.remaining} <= {Kind.MAP, Kind.PROG}, "no link is left"
+        process.communicate("")
+    assert witness.alive() == set()
+
+
+def test_pins_of_another_version_are_told(loader: Loader, bpffs: str) -> None:
+    loader.load(desired())
+    meta = bpf.get_pinned(os.path.join(bpffs, "test", "meta"))
+    bpf.map_update(meta, bytes(4), b'{"other": 1}'.ljust(4096, b"\0"))
+    os.close(meta)
+    status = Loader(instance="test", bpffs=bpffs).status()
+    assert (status["version"], status["owner_alive"], status["base_digest"]) == (0, False, "")
+    with pytest.raises(LoadError, match=r"loaded for another data plane.*l7fp unload"):
+        loader.load(desired())
+    assert "links/connect4" in loader.unload()
+
+
 def test_policy_sees_its_tables(client: Client, loader: Loader) -> None:
     assert client.send("one") == b"one\n"
     (event,) = loader.events().read()
@@ -314,10 +353,10 @@ with Loader(instance="test", cgroup={str(cgroup.path)!r}, bpffs={bpffs!r}) as lo
 def test_base_of_another_version_is_refused(loader: Loader) -> None:
     loader.load(desired())
     other = desired(base_object=compiled("loader_base.bpf.c", "int another_version;\n"))
-    with pytest.raises(LoadError, match=r"another version.*l7fp unload"):
+    with pytest.raises(LoadError, match=r"another data plane.*l7fp unload"):
         loader.swap(other)
     loader.close()
-    with pytest.raises(LoadError, match=r"another version.*l7fp unload"):
+    with pytest.raises(LoadError, match=r"another data plane.*l7fp unload"):
         loader.load(other)
     assert loader.load(desired()).version == 2
 
