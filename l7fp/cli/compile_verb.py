@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from l7fp.cli.output import Style, print_json, stdout_style, table
 from l7fp.cli.progress import progress
 from l7fp.cli.render import as_json as findings_as_json
-from l7fp.cli.render import place
 from l7fp.errors import L7fpError, UsageError
-
-if TYPE_CHECKING:
-    from l7fp.analysis.coverage import Row
 
 STAGES = ("ast", "ir", "plan", "c", "obj")
 DEFAULT_OUTPUT = "policy.l7fp"
@@ -35,70 +33,60 @@ def command(files: tuple[str, ...], output: str | None, emit: str | None, as_jso
     """
     if emit:
         return _emit(files, emit, output)
-    from l7fp.analysis import coverage
     from l7fp.cli import pipeline
     from l7fp.codegen import artifact
 
     with progress("compiling") as say:
         made = pipeline.compiled(files, say)
     path = output or DEFAULT_OUTPUT
-    _write(path, lambda: artifact.write(made.bundle, path))
-    rows = coverage.rows(made.policy, made.classification)
-    size, digest = Path(path).stat().st_size, hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    data = artifact.to_bytes(made.bundle)
+    write(path, data)
+    rows, digest = made.bundle.coverage, hashlib.sha256(data).hexdigest()
     if as_json:
+        kernel = sum(row["where"] == "kernel" for row in rows)
         found = findings_as_json(made.loaded.diagnostics)
-        print_json({"bundle": path, "bytes": size, "sha256": digest, **coverage_json(rows), "findings": found})
+        result = {"bundle": path, "bytes": len(data), "sha256": digest, "kernel": kernel, "total": len(rows)}
+        print_json({**result, "rules": rows, "findings": found})
     else:
         click.echo(coverage_text(rows, stdout_style()))
-        click.echo(f"wrote {path}: {size:,} bytes, sha256 {digest[:16]}")
+        click.echo(f"wrote {path}: {len(data):,} bytes, sha256 {digest[:16]}")
     return 0
 
 
-def _write(path: str, write: Any) -> None:
+def write(path: str, data: bytes) -> None:
+    """A file is there as a whole or not at all; devices and pipes are written to as they are."""
+    target = Path(path)
     try:
-        write()
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)
+            return
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            beside.write_bytes(data)
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
     except OSError as error:
         hint = "choose another place with -o"
         raise L7fpError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
 
 
-def coverage_text(rows: list[Row], style: Style) -> str:
-    """The table: rule, place, where, and below it each reason with its mend."""
-    lines = [["rule", "where", "place"]]
-    lines += [[row.name, "kernel" if row.in_kernel else "slow path", str(row.span)] for row in rows]
+def coverage_text(rows: Sequence[Mapping[str, Any]], style: Style) -> str:
+    """The table: rule, where, place, and below a rule each reason why the kernel leaves it to the slow path."""
+    lines = [["rule", "where", "place"], *([row["name"], row["where"], row["place"]] for row in rows)]
     header, *body = table(lines).split("\n")
     out = [style.strong(header)]
     for row, line in zip(rows, body, strict=True):
-        out.append(line if row.in_kernel else style.warn(line))
-        for reason in row.reasons:
-            at = "" if reason.span == row.span else f" ({reason.span})"
-            out.append(f"    {reason.message}{at}")
-            if reason.hint:
-                out.append(f"    {style.dim('hint:')} {reason.hint}")
-    kernel = sum(row.in_kernel for row in rows)
+        out.append(style.warn(line) if row["reasons"] else line)
+        for reason in row["reasons"]:
+            at = "" if reason["place"] == row["place"] else f" ({reason['place']})"
+            out.append(f"    {reason['message']}{at}")
+            if reason["hint"]:
+                out.append(f"    {style.dim('hint:')} {reason['hint']}")
+    kernel = sum(row["where"] == "kernel" for row in rows)
     share = f" ({100 * kernel / len(rows):.0f} %)" if rows else ""
     out.append(f"{kernel} of {len(rows)} in the kernel{share}")
     return "\n".join(out)
-
-
-def coverage_json(rows: list[Row]) -> dict[str, Any]:
-    """The same as values."""
-    return {
-        "kernel": sum(row.in_kernel for row in rows),
-        "total": len(rows),
-        "rules": [
-            {
-                "kind": row.kind,
-                "name": row.name,
-                "where": "kernel" if row.in_kernel else "slow path",
-                "place": place(row.span),
-                "reasons": [
-                    {"code": r.code, "message": r.message, "hint": r.hint, "place": place(r.span)} for r in row.reasons
-                ],
-            }
-            for row in rows
-        ],
-    }
 
 
 def _emit(files: tuple[str, ...], stage: str, output: str | None) -> int:
@@ -109,7 +97,7 @@ def _emit(files: tuple[str, ...], stage: str, output: str | None) -> int:
     with progress("compiling"):
         data = pipeline.stage(files, stage)
     if output:
-        _write(output, lambda: Path(output).write_bytes(data))
+        write(output, data)
     else:
         sys.stdout.buffer.write(data)
     return 0

@@ -21,17 +21,14 @@ if TYPE_CHECKING:
 def load(files: Sequence[str], *, quiet: bool = False) -> Loaded:
     """Read `files`; findings go to standard error unless `quiet`. The policy may be None."""
     from l7fp import frontend
+    from l7fp.ir import passes
 
     loaded = frontend.load(list(files))
+    if loaded.policy is not None:
+        passes.findings(loaded.policy, loaded.diagnostics)
     if not quiet and len(loaded.diagnostics):
         print(render.text(loaded.diagnostics, loaded.sources, stderr_style()), file=sys.stderr)
     return loaded
-
-
-def policy(files: Sequence[str]) -> tuple[Loaded, Policy]:
-    """As `load`, but raise `PolicyError` when there is no policy to go on with."""
-    loaded = load(files)
-    return loaded, usable(loaded)
 
 
 def usable(loaded: Loaded) -> Policy:
@@ -43,42 +40,43 @@ def usable(loaded: Loaded) -> Policy:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Everything that one compilation made."""
+    """What was read, and what came of it."""
 
     loaded: Loaded
-    policy: Policy
-    classification: Classification
     bundle: Bundle
 
 
 def classified(files: Sequence[str]) -> tuple[Policy, Classification]:
-    """The policy after all passes, and who enforces each rule."""
+    """The policy after all passes, and who enforces each rule. Findings go to standard error."""
+    _, made, placement = _placed(files)
+    return made, placement
+
+
+def _placed(files: Sequence[str]) -> tuple[Loaded, Policy, Classification]:
     from l7fp.ir import passes
     from l7fp.ir.passes.classify import classify
 
-    made = passes.run(policy(files)[1])
-    return made, classify(made)
+    loaded = load(files)
+    made = passes.run(usable(loaded))
+    return loaded, made, classify(made)
 
 
 def compiled(files: Sequence[str], say: Callable[[str], None] = lambda _: None) -> Compiled:
     """All the way to a bundle; `say` is told what is under way."""
     from l7fp import codegen
-    from l7fp.ir import passes
-    from l7fp.ir.passes.classify import classify
 
     say("reading policies")
-    loaded, made = policy(files)
-    say("placing rules")
-    made = passes.run(made)
-    placement = classify(made)
+    loaded, made, placement = _placed(files)
     say("compiling the kernel program")
-    return Compiled(loaded, made, placement, codegen.build_bundle(made, placement))
+    return Compiled(loaded, codegen.build_bundle(made, placement))
 
 
 def stage(files: Sequence[str], name: str) -> bytes:
     """One stage as bytes: `ast`, `ir`, `plan`, `c` or `obj`."""
     if name == "ast":
-        return _pretty(policy(files)[0].ast)
+        loaded = load(files)
+        usable(loaded)
+        return _pretty(loaded.ast)
     made, placement = classified(files)
     if name == "ir":
         from l7fp.ir.printer import print_policy

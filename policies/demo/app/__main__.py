@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
+import tempfile
 
 from bench import http1, report
 from l7fp.errors import L7fpError, UnavailableError
@@ -30,12 +32,13 @@ def compiler_half(why: str) -> None:
     """What needs no root: the coverage of the policies and an explanation."""
     folder = os.path.relpath(POLICIES)
     say(f"The kernel half is left out: {why}\n")
-    for command in (
-        ["compile", folder, "-o", os.devnull],
-        ["explain", folder, "-r", "GET http://reviews/reviews/0", "-H", "x-user: ada"],
-        ["explain", folder, "-r", "GET http://productpage/products/1"],
-    ):
-        say(f"$ l7fp {' '.join(command)}\n{l7fp(*command)}\n")
+    with tempfile.TemporaryDirectory(prefix="l7fp-demo-") as made:
+        for command in (
+            ["compile", folder, "-o", f"{made}/policy.l7fp"],
+            ["explain", folder, "-r", "GET http://reviews/reviews/0", "-H", "x-user: ada"],
+            ["explain", folder, "-r", "GET http://productpage/products/1"],
+        ):
+            say(f"$ l7fp {shlex.join(command)}\n{l7fp(*command)}\n")
 
 
 def whole(with_bench: bool) -> int:

@@ -42,7 +42,7 @@ def test_counts_differ_by_path() -> None:
 
 
 def test_answer_of_curl_that_got_none_is_status_zero() -> None:
-    line = '{"status":"000","pod":"","start":0.001,"first":0.000}'
+    line = '{"status":"000","pod":"","total":0.001}'
     assert curl._answer(line).status == 0
 
 
