@@ -10,9 +10,9 @@ Nothing here raises for bad input: every finding is a coded diagnostic with its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from l7fp.diagnostics import Diagnostics, Severity
+from l7fp.diagnostics import Diagnostic, Diagnostics, Severity
 from l7fp.frontend.ast import Ast, Object
 from l7fp.frontend.kinds import decode
 from l7fp.frontend.lower import lower
@@ -64,5 +64,15 @@ def _load(sources: Iterable[SourceFile], sink: Diagnostics) -> Loaded:
     unreadable = any(item.severity is Severity.ERROR and item.code < "L7FP3" for item in sink)
     # References are only worth reporting when everything that they could mean was read.
     policy = None if unreadable else lower(ast, sink)
-    sink.items[:] = dict.fromkeys(sink.items)  # one route seen from several ports says everything again
+    # One route seen from several ports says everything again.
+    sink.items[:] = dict.fromkeys(map(_printable, sink.items))
     return Loaded(None if sink.failed else policy, sink, ast, by_name)
+
+
+def _printable(found: Diagnostic) -> Diagnostic:
+    """Findings quote the input: no control character of it may reach a terminal or break a line."""
+    return replace(found, message=_escaped(found.message), hint=_escaped(found.hint))
+
+
+def _escaped(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -74,7 +74,7 @@ def path_pattern(value: str) -> wire.Problem:
     if "{" not in value and "}" not in value:
         return None
     operators = _TEMPLATE.findall(value)
-    hint = "{*} stands for one part of the path, {**} for any number and only once, at the end or followed by parts"
+    hint = "{*} stands for one whole part of the path, {**} for any number of them, with no operator after it"
     bad = [op for op in operators if op not in ("{*}", "{**}")]
     rest = _TEMPLATE.sub("", value)
     parts = [part for part in value.split("/") if part]
@@ -123,6 +123,7 @@ class Source:
     not_ip_blocks: Texts = keys(CIDRS)
     remote_ip_blocks: Texts = keys(CIDRS)
     not_remote_ip_blocks: Texts = keys(CIDRS)
+    STRICT: ClassVar[bool] = True
 
     def check(self, decoder: Decoder, path: str) -> None:
         _needs_entry(self, SOURCE_LISTS, decoder, self.span, path)
@@ -151,6 +152,7 @@ class Operation:
     not_methods: Texts = keys(TEXTS)
     paths: Texts = keys(PATHS)
     not_paths: Texts = keys(PATHS)
+    STRICT: ClassVar[bool] = True
 
     def check(self, decoder: Decoder, path: str) -> None:
         _needs_entry(self, OPERATION_LISTS, decoder, self.span, path)
@@ -170,6 +172,7 @@ class When:
     key: At[str] = key(wire.NONEMPTY, required=True)
     values: Texts = keys(TEXTS)
     not_values: Texts = keys(TEXTS)
+    STRICT: ClassVar[bool] = True
 
     def check(self, decoder: Decoder, path: str) -> None:
         name = self.key.value

@@ -142,7 +142,8 @@ def table(cls: type[Any]) -> dict[str, Key]:
 
 def record(cls: type[T], expects: str = "a mapping") -> Type[T]:
     """Type of a record class. Class variables refine it: OPEN (other keys are nobody's business),
-    ONE_OF (groups of keys that exclude one another), NEED (groups of which one must be there)."""
+    ONE_OF (groups of keys that exclude one another), NEED (groups of which one must be there), STRICT
+    (one bad part spoils the whole, as what is left would say something else)."""
 
     def read(decoder: Decoder, node: Node, path: str) -> T | None:
         if not isinstance(node, Mapping):
@@ -173,7 +174,7 @@ def _read_record(decoder: Decoder, cls: type[T], node: Mapping, path: str) -> T 
         present[name.value] = name
         value = row.type.read(decoder, child, here)
         if value is None:
-            usable = usable and not row.required
+            usable = usable and not row.required and not getattr(cls, "STRICT", False)
             continue
         values[row.attribute] = value
         if row.note is not None:
@@ -320,7 +321,7 @@ def enum(*words: str) -> Type[At[str]]:
 
 
 def sequence(of: Type[T], *, at_least: int = 0) -> Type[tuple[T, ...]]:
-    """A list. Items that don't decode are left out."""
+    """A list. Items that don't decode are left out; None when that leaves none."""
 
     def read(decoder: Decoder, node: Node, path: str) -> tuple[T, ...] | None:
         if not isinstance(node, Sequence):
@@ -328,8 +329,9 @@ def sequence(of: Type[T], *, at_least: int = 0) -> Type[tuple[T, ...]]:
             return None
         if len(node.items) < at_least:
             decoder.error("L7FP203", node.span, path, "the list is empty", "give at least one item, or remove the key")
-        items = (of.read(decoder, child, f"{path}[{index}]") for index, child in enumerate(node.items))
-        return tuple(item for item in items if item is not None)
+        items = [of.read(decoder, child, f"{path}[{index}]") for index, child in enumerate(node.items)]
+        kept = tuple(item for item in items if item is not None)
+        return kept if kept or not items else None
 
     return Type("a list", read)
 

@@ -80,6 +80,7 @@ class StringMatch:
     prefix: At[str] | None = key(STRING)
     regex: At[str] | None = key(wire.REGEX)
     ONE_OF: ClassVar[Groups] = (("exact", "prefix", "regex"),)
+    STRICT: ClassVar[bool] = True
 
     @property
     def present(self) -> bool:
@@ -189,6 +190,7 @@ class WeightedDestination:
     destination: Destination = key(DESTINATION, required=True)
     weight: At[int] | None = key(integer(0, 2**31 - 1))
     headers: Headers | None = key(record(Headers))
+    STRICT: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,9 @@ def lower_authz(ast: Ast, context: Context) -> tuple[AuthzPolicy, ...]:
     """All policies by name; fills `policies` of the workloads."""
     made: list[AuthzPolicy] = []
     for item, spec in ast.of(AuthorizationPolicy):
-        action = AuthzAction[spec.action.value] if spec.action and spec.action.value != "CUSTOM" else AuthzAction.ALLOW
+        if spec.action is not None and spec.action.value == "CUSTOM":
+            continue  # refused already
+        action = AuthzAction.ALLOW if spec.action is None else AuthzAction[spec.action.value]
         dry_run = item.annotation(DRY_RUN)
         if dry_run is not None and dry_run.value.lower() == "true":
             message = f"{item} is a dry run: it is evaluated and changes no verdict"
