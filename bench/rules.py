@@ -2,7 +2,7 @@
 
 HOST = "web.bench.svc.cluster.local"
 PORT = 80
-SERVICE_ADDRESS = "10.96.77.1"
+SERVICE_ADDRESS = "127.96.77.1"  # loopback: what is not captured goes nowhere
 API_PREFIX = "/api/"  # prefix match: rewritten, and a request header is set
 API_REWRITE = "/"
 RELEASE_HEADER = "x-release"

@@ -49,7 +49,8 @@ from l7fp.loader.desired import Desired, canonical
 from slowpath.agent.admin import ask
 from slowpath.agent.deployment import Deployment
 
-VIP, VIP6, PORT = "10.99.250.1", "fd99:250::1", 80
+# loopback: what is not captured goes nowhere
+VIP, VIP6, PORT = "127.99.250.1", "::1", 80
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _HEAD = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r]*\r\n(.*?)\r\n\r\n", re.DOTALL)
 
