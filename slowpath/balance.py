@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import gcd
 
@@ -63,25 +63,29 @@ class Balancer:
     def __len__(self) -> int:
         return len(self._hosts)
 
-    def pick(self, tried: Collection[Host] = ()) -> Host | None:
+    def pick(self, tried: Sequence[Host] = ()) -> Host | None:
         """A host, preferably none of `tried`; None where the cluster has none at all."""
         order = self._turns
         if not order:
             return None
+        if tried:
+            # Another try takes no turn: or with two hosts every first try would be at the same one.
+            return self._detour(tried[-1], tried)
         if self._kind is LoadBalancer.ROUND_ROBIN:
             self._next = at = self._next + 1 if self._next + 1 < len(order) else 0
             host = order[at]
-        elif self._kind is LoadBalancer.RANDOM:
-            host = order[int(self._rand.random() * len(order))]
         else:
-            host, other = self._rand.choice(order), self._rand.choice(order)
-            if other.pool.active * host.endpoint.weight < host.pool.active * other.endpoint.weight:
-                host = other
-        if host in tried or host.pool.blocked(self._now()):
-            return self._detour(host, tried)
+            at = int(self._rand.random() * len(order))
+            host = order[at]
+            if self._kind is LoadBalancer.LEAST_REQUEST and len(order) > 1:
+                other = order[(at + 1 + int(self._rand.random() * (len(order) - 1))) % len(order)]
+                if other.pool.active * host.endpoint.weight < host.pool.active * other.endpoint.weight:
+                    host = other
+        if host.pool.blocked(self._now()):
+            return self._detour(host, ())
         return host
 
-    def _detour(self, first: Host, tried: Collection[Host]) -> Host:
+    def _detour(self, first: Host, tried: Sequence[Host]) -> Host:
         hosts = self._hosts
         start = hosts.index(first)
         ring = hosts[start + 1 :] + hosts[: start + 1]
@@ -92,5 +96,5 @@ class Balancer:
         for host in ring:
             if host not in tried:
                 return host
-        # All were tried or are failing: one of them may have come back.
-        return first
+        # All were tried: one of them may have come back.
+        return next((host for host in ring if not host.pool.blocked(now)), ring[0])

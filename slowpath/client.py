@@ -38,6 +38,7 @@ class ClientConnection(asyncio.Protocol):
         self.sock = sock
         self.flow = flow
         self.ledger = ledger
+        self.on_open: Callable[[], None] | None = None
         self.on_eof: Callable[[], None] | None = None
         self.on_closed: Callable[[], None] | None = None
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
@@ -412,6 +413,8 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
             return
         self.transport.set_write_buffer_limits(high=self.server.options.high_water)
+        if self.on_open is not None:
+            self.on_open()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connected = False

@@ -98,6 +98,8 @@ class ClientHandle(Protocol):
     """
 
     flow: FlowInfo
+    on_open: Callable[[], None] | None
+    """Called once when the connection is set up; before, the methods that write refuse."""
     on_eof: Callable[[], None] | None
     """Called once when the client has closed its sending side."""
     on_closed: Callable[[], None] | None

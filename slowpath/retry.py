@@ -15,7 +15,7 @@ CAP_MS = 250
 class Failure(Enum):
     """Why a try gave no response."""
 
-    CONNECT = "connect_failure"  # nothing was sent
+    CONNECT = "connection_failure"  # nothing was sent
     OVERFLOW = "overflow"  # nothing was sent
     RESET = "connection_termination"  # the connection ended before the response head
     PROTOCOL = "protocol_error"  # what came is not an acceptable response

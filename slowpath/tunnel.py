@@ -19,13 +19,14 @@ class Tunnel:
     It is the upstream connection's sink; the client connection feeds it by `client_data` and `client_eof`.
     """
 
-    __slots__ = ("_client", "_half", "_on_end", "_up")
+    __slots__ = ("_client", "_half", "_on_end", "_over", "_up")
 
     def __init__(self, client: ClientConnection, up: UpstreamConnection, on_end: Callable[[], None]) -> None:
         self._client = client
         self._up = up
         self._on_end = on_end
         self._half = False  # one side has ended
+        self._over = False
         up.sink = self
 
     def client_data(self, data: bytes) -> None:
@@ -52,13 +53,17 @@ class Tunnel:
             return
         self._up.sink = None
         self._up.transport.close()  # not abort: what the client sent last may be on its way
-        self._on_end()
-        self._client.close_after_flush()
+        self._finish()
 
     def upstream_failed(self, failure: Failure) -> None:
         """The server is gone."""
-        self._on_end()
-        self._client.close_after_flush()
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self._over:
+            self._over = True
+            self._on_end()
+            self._client.close_after_flush()
 
     def upstream_writable(self, writable: bool) -> None:
         """Pace the client."""
@@ -78,8 +83,9 @@ class Tunnel:
 
     def client_gone(self) -> None:
         """The client's connection is lost."""
-        self._up.close()
-        self._on_end()
+        if not self._over:
+            self._up.close()
+            self._finish()
 
     # No HTTP comes here any more.
 
