@@ -76,35 +76,38 @@ class Transactions:
         """The server ended the connection, or broke the protocol on it."""
         state = upstream.pool.kill(upstream)
         conn_id = owner(state)
-        if not state & SlotFlag.BUSY or state & SlotFlag.DEAD:
-            pass  # nobody waits
-        elif state & SlotFlag.CLAIMED:
-            self._answer(conn_id, 504, "response_timeout")
-        elif state & SlotFlag.RESPONSE_DONE:
-            pass  # S answered early and left: the client has its answer, the kernel swallows the rest of its body
-        elif state & SlotFlag.RESPONSE_STARTED:
-            self.counters.broken_off += 1
-            self._connections.abort(conn_id)
-        else:
+        waiting = state & SlotFlag.BUSY and not state & (SlotFlag.DEAD | SlotFlag.RESPONSE_DONE)
+        if waiting and state & SlotFlag.CLAIMED:
+            self._answer(upstream, conn_id, 504, "response_timeout")
+        elif waiting and not state & SlotFlag.RESPONSE_STARTED:
             self.counters.upstream_failed += 1
-            self._answer(conn_id, 503, "upstream_reset_before_response_started")
-        upstream.pool.retire(upstream)
+            self._answer(upstream, conn_id, 503, "upstream_reset_before_response_started")
+        else:
+            if waiting:
+                self.counters.broken_off += 1
+                self._connections.abort(conn_id)
+            # S that answered early and left has given its client what it had: the kernel swallows the rest of its body
+            upstream.pool.retire(upstream)
 
-    def _answer(self, conn_id: int, status: int, code: str) -> None:
-        client = self._connections.live.get(conn_id)
-        if client is not None and not client.reply_now(status, code):
-            self._connections.abort(conn_id)
+    def _answer(self, upstream: Upstream, conn_id: int, status: int, code: str) -> None:
+        def answer(client: ClientHandle | None) -> None:
+            if client is not None and not client.reply_now(status, code):
+                client.abort()
+            upstream.pool.retire(upstream)
+
+        self._connections.when_open(conn_id, answer)
 
     # -- responses that the kernel declined
 
     def _adopt(self, upstream: Upstream, state: int) -> None:
-        slots, slot = self._kernel.slots, upstream.slot
-        client = self._connections.live.get(owner(state))
-        if client is None:
-            upstream.pool.retire(upstream)
-            return
         upstream.pool.lend(upstream)
-        if slots.resp_mode[slot] == abi.RespMode.ADOPT:
+        self._connections.when_open(owner(state), lambda client: self._adopt_for(upstream, client))
+
+    def _adopt_for(self, upstream: Upstream, client: ClientHandle | None) -> None:
+        slots, slot = self._kernel.slots, upstream.slot
+        if client is None:
+            taken = False
+        elif slots.resp_mode[slot] == abi.RespMode.ADOPT:
             self.counters.adopted += 1
             taken = self._relay(upstream, client)
         else:
@@ -157,8 +160,8 @@ class Transactions:
         if upstream is None or not state & SlotFlag.CLAIMED or owner(state) != conn_id:
             return
         self.counters.timed_out += 1
-        self._answer(conn_id, 504, "response_timeout")
-        upstream.pool.retire(upstream)
+        upstream.pool.kill(upstream)
+        self._answer(upstream, conn_id, 504, "response_timeout")
 
     def timed_out_late(self, slot: int, conn_id: int) -> None:
         """Past the deadline in the middle of a response. An adopted one has a deadline of its own in the proxy,

@@ -53,6 +53,8 @@ class Connections:
         self._on_gone = on_gone
         self._anonymous: set[ClientHandle] = set()
         self._half_closed: set[int] = set()
+        self._opening: set[int] = set()
+        self._awaited: dict[int, list[Callable[[ClientHandle | None], None]]] = {}
         self._zombies: set[int] = set()
         self._suspects: dict[int, int] = {}  # index -> id that nobody seems to have
         self._given_back: dict[int, int] = {}  # index -> id that went back to the queue
@@ -91,9 +93,25 @@ class Connections:
             client.on_closed = lambda: self._anonymous.discard(client)
             return
         client = self._serve(sock, flow, ConnLedger(self._kernel.conns, self._kernel.slots, self._watch, conn_id))
-        self.live[conn_id] = client
+        self._opening.add(conn_id)
+        client.on_open = lambda: self._opened(conn_id, client)
         client.on_eof = lambda: self._eof(conn_id)
         client.on_closed = lambda: self._closed(conn_id)
+
+    def _opened(self, conn_id: int, client: ClientHandle) -> None:
+        self._opening.discard(conn_id)
+        self.live[conn_id] = client
+        for callback in self._awaited.pop(conn_id, ()):
+            callback(client)
+
+    def when_open(self, conn_id: int, callback: Callable[[ClientHandle | None], None]) -> None:
+        """Call back with the connection, or with None if it has gone. The kernel may have served its first request
+        before the agent has accepted it: then as soon as it has."""
+        client = self.live.get(conn_id)
+        if client is not None or self._kernel.conns.closed(conn_id) or conn_id in self._zombies:
+            callback(client)
+        else:
+            self._awaited.setdefault(conn_id, []).append(callback)
 
     # -- the end of a connection
 
@@ -109,21 +127,29 @@ class Connections:
 
     def _closed(self, conn_id: int) -> None:
         self.live.pop(conn_id, None)
+        self._opening.discard(conn_id)
         self._half_closed.discard(conn_id)
+        for callback in self._awaited.pop(conn_id, ()):
+            callback(None)
         if self.busy_slot(conn_id) is not None:
             self._on_gone(conn_id)
         self._zombies.add(conn_id)
 
     def abort(self, conn_id: int) -> None:
         """Reset the client connection: a kernel transaction broke off in the middle."""
-        client = self.live.get(conn_id)
+        self.when_open(conn_id, self._abort)
+
+    def _abort(self, client: ClientHandle | None) -> None:
         if client is not None:
             self.counters.aborted += 1
             client.abort()
 
     def tick(self) -> None:
-        """Look after half-closed connections and zombies."""
+        """Look after half-closed connections, zombies, and connections that left before they were accepted."""
         conns = self._kernel.conns
+        for conn_id in [c for c in self._awaited if conns.closed(c)]:
+            for callback in self._awaited.pop(conn_id):
+                callback(None)
         for conn_id in list(self._half_closed):
             if self.busy_slot(conn_id) is None:
                 self._half_closed.discard(conn_id)
@@ -150,7 +176,7 @@ class Connections:
     def reclaim(self) -> None:
         """Give back ids of connections that closed before the agent could accept them. Call it every few seconds:
         an id is reclaimed the second time it is found so."""
-        known = self.live.keys() | self._zombies
+        known = self.live.keys() | self._zombies | self._opening
         ids, flags = self._kernel.conns.id.tolist(), self._kernel.conns.flags.tolist()
         suspects = {
             at: conn_id

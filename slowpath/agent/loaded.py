@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +24,6 @@ class LoadedKernel:
         self.endpoints = EndpointTable(live.endpoint_states)
         self._storage = live.maps["sock_storage"]
         self._ids = live.maps["conn_ids"]
-        self._pools: dict[int, QueueView] = {}
 
     def sock_state(self, fd: int) -> SockState | None:
         """See `Kernel`."""
@@ -63,13 +61,10 @@ class LoadedKernel:
         return _push(self._pool(endpoint), slot_id)
 
     def _pool(self, endpoint: int) -> QueueView:
-        view = self._pools.get(endpoint)
-        if view is None:
-            fd = self._live.maps["pools"].open(endpoint)
-            if fd is None:
-                raise LookupError(f"endpoint {endpoint} has no pool")
-            view = self._pools[endpoint] = QueueView(fd)
-        return view
+        stack: QueueView | None = self._live.maps["pools"].stack(endpoint)
+        if stack is None:
+            raise LookupError(f"endpoint {endpoint} has no pool")
+        return stack
 
     def conn_id_pop(self) -> int | None:
         """See `Kernel`."""
@@ -119,12 +114,6 @@ class LoadedKernel:
             view = self._live.maps[name]
             for key in view.items():
                 view.delete(key)
-
-    def close(self) -> None:
-        """Close what was opened here; the loader's own stays."""
-        for view in self._pools.values():
-            os.close(view.fd)
-        self._pools.clear()
 
 
 def _push(queue: QueueView, value: int) -> bool:

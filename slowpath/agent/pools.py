@@ -130,8 +130,8 @@ class Pool:
             return
         rules, now = self._rules, self._rules.loop.time()
         for slot, upstream in list(self.live.items()):
-            if rules.kernel.slots.state[slot] & abi.SlotFlag.DEAD:  # the programs gave it up
-                self.retire(upstream)
+            if upstream.killed is None and rules.kernel.slots.state[slot] & abi.SlotFlag.DEAD:
+                self.retire(upstream)  # the programs gave it up
         empty = rules.kernel.endpoints.empty[self.id]
         busy = self.busy()
         self._peak = max(self._peak, busy)
@@ -260,6 +260,8 @@ class Pool:
         swallowed, and its client, if a transaction is under way, stays on the slow path until `retire`."""
         if upstream.killed is None:
             upstream.killed = self._rules.kernel.ctl(abi.CtlOp.KILL, upstream.slot)[1]
+            if not upstream.adopted:
+                self._rules.loop.remove_reader(upstream.sock.fileno())
         return upstream.killed
 
     def retire(self, upstream: Upstream) -> None:
@@ -320,7 +322,6 @@ class Pool:
                 upstream = self.live[slot]
                 self.kill(upstream)
                 del self.live[slot]
-                self._rules.loop.remove_reader(upstream.sock.fileno())
                 self._discard(upstream, reset=False)
             elif not kernel.pool_push(self.id, slot):
                 self._in_hand.add(slot)

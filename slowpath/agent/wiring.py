@@ -124,7 +124,6 @@ class Wiring:
         self.events.close()
         self.listeners.close()
         self.upstreams.close()
-        self.kernel.close()
 
     def _every(self, period: float, action: Callable[[], object]) -> None:
         at = len(self._timers)

@@ -4,10 +4,11 @@ Each connection has its own thread. Every 200 names the server and repeats the r
 body's length if it had one, so that a client can tell that it got its own answer.
 
     /big/N    a body of N bytes             /chunked/N  the same in chunks       /eof/N     until the connection closes
-    /sleep/MS answers after a while         /die        resets                   /fin       closes, both without an answer
+    /sleep/MS answers after a while         /die        resets, no answer        /fin       closes, no answer
     /half/N   half of N bytes, then resets  /last       Connection: close        /early     answers before the body
     /http10   HTTP/1.0                      /continue   100, then 200            /split     head and body byte by byte
-    /twice    two responses for one request /stubborn   does not read its body for a second
+    /twice    two responses in one message  /stray/MS   another one later
+    /stubborn does not read its body for a second
     /head     the request's head as the body
 """
 
@@ -104,9 +105,14 @@ class Connection:
             return True
         if "/head" in target:
             text = head
-        self.answer(target, text, method)
         if "/twice" in target:
-            self.answer(target, b"again", method)
+            body = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(text) + text
+            self.sock.sendall(body + body.replace(b"s1", b"!!"))
+            return True
+        self.answer(target, text, method)
+        if "/stray" in target:
+            time.sleep(n / 1000)
+            self.answer(target, b"unasked", method)
         return True
 
     def answer(self, target: str, body: bytes, method: str = "GET", extra: bytes = b"") -> bool:

@@ -82,9 +82,17 @@ class FakeConnections:
 
     def __init__(self, client: FakeClient) -> None:
         self.live = {CONN: client}
+        self.accepted = True
+        self.awaited: list[Callable[[], None]] = []
 
     def abort(self, conn_id: int) -> None:
         self.live[conn_id].abort()
+
+    def when_open(self, conn_id: int, callback: Callable[[FakeClient | None], None]) -> None:
+        if self.accepted:
+            callback(self.live.get(conn_id))
+        else:
+            self.awaited.append(lambda: callback(self.live.get(conn_id)))
 
     def busy_slot(self, conn_id: int) -> int | None:
         return SLOT if conn_id == CONN else None
@@ -299,4 +307,29 @@ def test_a_client_that_cannot_take_the_answer_is_reset() -> None:
     at.client.alive = False
     at.server_says(b"")
     assert at.client.did[-1] == "abort"
+    at.close()
+
+
+def test_what_is_due_to_a_client_waits_until_the_client_is_accepted() -> None:
+    at = Setting()
+    at.connections.accepted = False
+    at.server_says(b"")
+    assert at.client.did == []
+    assert at.pool.retired == []  # the client stays on the slow path until it has its answer
+    [accept] = at.connections.awaited
+    accept()
+    assert [status for status, _ in at.client.did] == [503]
+    assert at.pool.retired == [SLOT]
+    at.close()
+
+
+def test_a_declined_response_whose_client_never_shows_up_is_dropped() -> None:
+    at = Setting(BUSY | SlotFlag.RESPONSE_STARTED | SlotFlag.ADOPTED)
+    at.kernel.slots.resp_mode[SLOT] = RespMode.ADOPT
+    at.connections.accepted = False
+    at.server_says(b"HTTP/1.0 200 OK\r\n\r\n")
+    assert at.pool.lent == [True]
+    at.connections.live.clear()
+    at.connections.awaited[0]()
+    assert at.pool.retired == [SLOT]
     at.close()

@@ -20,6 +20,7 @@ class FakeClient:
 
     def __init__(self, sock: socket.socket, flow: FlowInfo, ledger: Ledger) -> None:
         self.sock, self.flow, self.ledger = sock, flow, ledger
+        self.on_open: Callable[[], None] | None = None
         self.on_eof: Callable[[], None] | None = None
         self.on_closed: Callable[[], None] | None = None
         self.did: list[str] = []
@@ -53,7 +54,7 @@ class Setting:
         self.clients.append(FakeClient(sock, flow, ledger))
         return self.clients[-1]
 
-    def admit(self, conn_id: int, kind: int = SockKind.ACCEPTED) -> socket.socket:
+    def admit(self, conn_id: int, kind: int = SockKind.ACCEPTED, opened: bool = True) -> socket.socket:
         ours, theirs = socket.socketpair()
         ours = TcpLike(fileno=ours.detach())
         self.others.append(theirs)
@@ -63,6 +64,8 @@ class Setting:
         if conn_id and not self.kernel.conns.id[conn_id & 0xFFFF]:
             self.kernel.conns.id[conn_id & 0xFFFF] = conn_id
         self.connections.admit(ours)
+        if opened and self.clients and (on_open := self.clients[-1].on_open):
+            on_open()
         return ours
 
     def close(self) -> None:
@@ -143,6 +146,39 @@ async def test_an_open_connection_keeps_its_id_though_its_client_has_gone() -> N
 def test_the_count_of_uses_wraps_and_leaves_the_place_alone() -> None:
     assert next_use(5) == 5 | 1 << 16
     assert next_use(5 | 0xFFFF << 16) == 5
+
+
+@in_loop
+async def test_whoever_needs_a_client_that_is_not_accepted_yet_gets_it_then() -> None:
+    at = Setting()
+    got: list[object] = []
+    at.kernel.conns.id[5] = 5
+    at.connections.when_open(5, got.append)
+    at.admit(5, opened=False)
+    assert got == []
+    on_open = at.clients[0].on_open
+    assert on_open
+    on_open()
+    at.connections.when_open(5, got.append)
+    assert got == [at.clients[0], at.clients[0]]
+    at.close()
+
+
+@in_loop
+async def test_whoever_needs_a_client_that_has_gone_hears_so() -> None:
+    at = Setting()
+    got: list[object] = []
+    at.connections.when_open(5, got.append)  # of another use of the record
+    at.kernel.conns.id[6] = 6
+    at.connections.when_open(6, got.append)
+    assert got == [None]
+    at.kernel.conns.flags[6] = ConnFlag.CLOSED  # before it was accepted
+    at.connections.tick()
+    at.admit(7, opened=False)
+    at.connections.when_open(7, got.append)
+    at.clients[0].abort()
+    assert got == [None, None, None]
+    at.close()
 
 
 def busy(kernel: FakeKernel, conn_id: int, slot: int) -> None:
