@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -131,7 +132,8 @@ def serve_alone(files: Sequence[str], listen: Sequence[str]) -> int:
             sock = server.listen(address, port)
         except OSError as error:
             raise UnavailableError(
-                f"cannot listen on {address}:{port}: {error.strerror or error}", hint="choose another with --listen"
+                f"cannot listen on {address}:{port}: {os.strerror(error.errno or 0)}",
+                hint="choose another with --listen",
             ) from error
         listeners.append(server.Listener(sock=sock, port=service_port, identify=identify))
     where = ", ".join(f"{a}:{item.sock.getsockname()[1]}" for (a, _, _), item in zip(wanted, listeners, strict=True))
