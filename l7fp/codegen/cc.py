@@ -46,6 +46,8 @@ class Compiler:
 
 def _run(argv: Sequence[str], cwd: str | None = None) -> subprocess.CompletedProcess[str]:
     env = dict(os.environ, LC_ALL="C", SOURCE_DATE_EPOCH="0")
+    if cwd is not None:  # zig insists on caches; without a home they live as long as the sources do
+        env |= {"ZIG_LOCAL_CACHE_DIR": f"{cwd}/zig", "ZIG_GLOBAL_CACHE_DIR": str(_zig_cache() or f"{cwd}/zig")}
     return subprocess.run(list(argv), cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=300)
 
 
@@ -104,6 +106,15 @@ def cache_dir() -> Path:
     """Where compiled objects are kept between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(base) / "l7fp"
+
+
+def _zig_cache() -> Path | None:
+    path = cache_dir() / "zig"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return path if os.access(path, os.W_OK) else None
 
 
 def _digest(parts: Sequence[str], sources: Mapping[str, str]) -> str:
