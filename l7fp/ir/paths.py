@@ -60,7 +60,9 @@ def _canonical(path: str, mode: PathNormalization) -> str:
     path = _STRAY_BEFORE_HEX.sub("%25", path).replace(_STRAY, "%")
     path = _ESCAPED_RAW.sub(lambda m: f"%{ord(m[0]):02X}", path)
     path = _resolve_dots(path.replace("\\", "/"))
-    return path if mode is PathNormalization.BASE else _SLASHES.sub("/", path)
+    if mode is PathNormalization.BASE or not path.strip("/"):
+        return path if mode is PathNormalization.BASE else path[:2]  # Envoy makes `//` of `///`, and no less
+    return _SLASHES.sub("/", path)
 
 
 def _decode_unreserved(escape: re.Match[str]) -> str:
@@ -72,13 +74,14 @@ def _decode_unreserved(escape: re.Match[str]) -> str:
 
 def _resolve_dots(path: str) -> str:
     kept: list[str] = []
-    segments = path[1:].split("/")
-    for segment in segments:
-        if segment == "..":
+    name = ""
+    for segment in path[1:].split("/"):
+        name = segment.partition(";")[0]  # `..;x` is a dot segment too
+        if name == "..":
             del kept[-1:]
-        elif segment != ".":
+        elif name != ".":
             kept.append(segment)
-    if segments[-1] in (".", ".."):
+    if name in (".", ".."):
         kept.append("")
     return "/" + "/".join(kept)
 
