@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from l7fp.frontend.yaml import Scalar
+from l7fp.frontend.yaml import Scalar, is_null
 
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
@@ -46,6 +46,8 @@ def text(node: Scalar) -> str:
     """Text; a plain scalar that some reader takes for a number or a boolean is refused."""
     if node.quoted:
         return node.value
+    if is_null(node):
+        raise Unreadable("text is expected, and nothing is there", 'write "" for the empty text')
     if node.value in _BOOL_WORDS:
         raise Unreadable(f"`{node.value}` is a boolean to YAML 1.1", f'write "{node.value}" in quotes', "L7FP212")
     if _NUMBER_LIKE.fullmatch(node.value):

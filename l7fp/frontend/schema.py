@@ -166,7 +166,7 @@ def _read_record(decoder: Decoder, cls: type[T], node: Mapping, path: str) -> T 
             if not getattr(cls, "OPEN", False):
                 _unknown(decoder, name, here, rows)
             continue
-        if is_null(child) and not row.type.expects.endswith("null"):
+        if is_null(child):
             if not getattr(cls, "OPEN", False):
                 message = "has no value, which counts as leaving it out"
                 decoder.warning("L7FP214", name.span, here, message, "give a value or remove the key")

@@ -20,6 +20,7 @@ Problem = tuple[str, str, str] | None
 MAX_REGEX_CHARS = 1024
 MAX_BODY_BYTES = 1 << 20
 
+_IP_LIKE = re.compile(r"[0-9][0-9.]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%.*)?")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DNS_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
@@ -142,6 +143,8 @@ def label(value: str) -> Problem:
 
 def is_ip(value: str) -> bool:
     """Whether this is an IPv4 or IPv6 address."""
+    if not _IP_LIKE.fullmatch(value):
+        return False
     try:
         ipaddress.ip_address(value)
     except ValueError:

@@ -26,6 +26,7 @@ MAX_ALIASED_NODES = 100_000
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CORE = "tag:yaml.org,2002:"
 _TEXT_TAG = _CORE + "str"
+_QUOTING = frozenset(("'", '"', "|", ">"))
 _KNOWN_TAGS = frozenset(_CORE + name for name in ("str", "int", "float", "bool", "null", "map", "seq", "timestamp"))
 _SURROGATES = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 
@@ -97,33 +98,32 @@ class _Composer:
         stack: list[_Open] = []
         done: tuple[Node, int, int]
         for event in self._events():
-            match event:
-                case yaml.DocumentStartEvent():
+            kind = type(event)
+            if kind is yaml.ScalarEvent:
+                done = self._scalar(event), 1, 1
+                if event.anchor is not None:
+                    self.anchors[event.anchor] = done
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                self._tag(event)
+                if len(stack) >= MAX_DEPTH:
+                    self._fail("L7FP106", self._span(event), f"more than {MAX_DEPTH} levels of nesting")
+                stack.append(_Open(event.start_mark, kind is yaml.MappingStartEvent, event.anchor, []))
+                continue
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                opened = stack.pop()
+                done = self._close(opened, event), opened.size, opened.height
+                if opened.anchor is not None:
+                    self.anchors[opened.anchor] = done
+            elif kind is yaml.AliasEvent:
+                done = self._alias(event)
+            else:
+                if kind is yaml.DocumentStartEvent:
                     self.anchors, self.aliased = {}, 0
-                case yaml.ScalarEvent():
-                    done = self._scalar(event), 1, 1
-                case yaml.AliasEvent():
-                    done = self._alias(event)
-                case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
-                    self._tag(event)
-                    if len(stack) >= MAX_DEPTH:
-                        self._fail("L7FP106", self._span(event), f"more than {MAX_DEPTH} levels of nesting")
-                    stack.append(_Open(event, isinstance(event, yaml.MappingStartEvent), event.anchor, []))
-                case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
-                    opened = stack.pop()
-                    node = self._close(opened, event)
-                    if opened.anchor:
-                        self.anchors[opened.anchor] = node, opened.size, opened.height
-                    done = node, opened.size, opened.height
-            if isinstance(event, yaml.ScalarEvent) and event.anchor:
-                self.anchors[event.anchor] = done
-            if isinstance(event, (yaml.NodeEvent, yaml.CollectionEndEvent)) and not isinstance(
-                event, yaml.CollectionStartEvent
-            ):
-                if stack:
-                    self._add(stack, *done)
-                elif not (isinstance(done[0], Scalar) and is_null(done[0])):
-                    yield done[0]
+                continue
+            if stack:
+                self._add(stack, *done)
+            elif not is_null(done[0]):
+                yield done[0]
 
     def _events(self) -> Iterator[Any]:
         text = self.source.text
@@ -144,8 +144,10 @@ class _Composer:
             self._fail("L7FP103", place, what, "remove the control character or write it as an escape in quotes")
 
     def _scalar(self, event: Any) -> Scalar:
-        self._tag(event)
-        quoted = event.style in ("'", '"', "|", ">") or event.tag == _TEXT_TAG
+        quoted = event.style in _QUOTING
+        if event.tag is not None:
+            self._tag(event)
+            quoted = quoted or event.tag == _TEXT_TAG
         return Scalar(event.value, quoted, self._span(event))
 
     def _alias(self, event: Any) -> tuple[Node, int, int]:
@@ -169,9 +171,9 @@ class _Composer:
 
     def _close(self, opened: _Open, end: Any) -> Node:
         items = tuple(opened.items)
-        start = opened.start.start_mark
-        if end.start_mark.index < end.end_mark.index:  # `]` or `}`: else a block, which ends with its last item
-            last_line, last_column = end.end_mark.line + 1, end.end_mark.column + 1
+        start, last = opened.start, end.end_mark
+        if end.start_mark.index < last.index:  # `]` or `}`: else a block, which ends with its last item
+            last_line, last_column = last.line + 1, last.column + 1
         elif items:
             last_line, last_column = items[-1].span.end_line, items[-1].span.end_column
         else:
