@@ -60,11 +60,7 @@ static long l7_copy_const_bytes(u32 i, void *arg)
 }
 
 /* 0, or 1 if not all could be written */
-static
-#ifndef L7_HOST
-	__attribute__((noinline))
-#endif
-	int l7_copy_const(struct l7_view *v, u32 from, u32 to, u32 n)
+static __noinline int l7_copy_const(struct l7_view *v, u32 from, u32 to, u32 n)
 {
 	struct l7_copy c = { .v = v, .blob = l7_blob(), .from = from, .to = to, .n = n };
 
@@ -78,11 +74,7 @@ static
 }
 
 /* Replaces `old` bytes at `off` by `n` of the blob. Results as of l7_edit_request(). */
-static
-#ifndef L7_HOST
-	__attribute__((noinline))
-#endif
-	int l7_splice(struct l7_view *v, u32 off, u32 old, u32 from, u32 n)
+static __noinline int l7_splice(struct l7_view *v, u32 off, u32 old, u32 from, u32 n)
 {
 	int changed = 0;
 

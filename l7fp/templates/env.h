@@ -17,7 +17,9 @@
 #define L7_ENV_H
 
 #include "abi.h"
-#ifndef L7_HOST
+#ifdef L7_HOST
+#define __noinline __attribute__((noinline))
+#else
 #include "helpers.h"
 #endif
 

@@ -91,11 +91,7 @@ static long l7_copy_self_bytes(u32 i, void *arg)
 }
 
 /* The same for bytes of the message itself. */
-static
-#ifndef L7_HOST
-	__attribute__((noinline))
-#endif
-	int l7_copy_self(struct l7_view *v, u32 from, u32 to, u32 n)
+static __noinline int l7_copy_self(struct l7_view *v, u32 from, u32 to, u32 n)
 {
 	struct l7_copy c = { .v = v, .from = from, .to = to, .n = n };
 

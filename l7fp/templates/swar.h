@@ -44,6 +44,13 @@ static __always_inline u64 l7_controls(u64 w)
 	return (~(x + L7_EACH(0x60)) | (x + L7_EACH(0x01))) & ~w & L7_HIGH;
 }
 
+/* Cheaper: all controls, and maybe bytes behind one or behind 0xff that are none. Nothing before the first
+ * control, save behind 0xff. */
+static __always_inline u64 l7_suspects(u64 w)
+{
+	return ((w - L7_EACH(0x20)) | (w + L7_EACH(0x01))) & ~w & L7_HIGH;
+}
+
 /* not VCHAR: controls, SP, DEL and everything beyond ASCII */
 static __always_inline u64 l7_invisibles(u64 w)
 {
@@ -85,12 +92,7 @@ static __always_inline u64 l7_word(const u8 *q)
 /* The last readable bytes from byte `off` of the window on, with 0 for those that are missing. Pointers are made
  * afresh here: what the verifier learns of them then ends with this function, instead of giving it another case
  * to follow through all that comes later. */
-#ifdef L7_HOST
-static inline
-#else
-static __attribute__((noinline))
-#endif
-u64 l7_tail_word(struct l7_view *v, u32 off)
+static __noinline u64 l7_tail_word(struct l7_view *v, u32 off)
 {
 	const u8 *q = (const u8 *)VIEW_BEGIN(v) + (off & L7_OFF_MASK), *e = VIEW_END(v);
 	u64 w = 0;
@@ -104,9 +106,10 @@ u64 l7_tail_word(struct l7_view *v, u32 off)
 	return w;
 }
 
-static __always_inline u64 l7_load(struct l7_view *v, u32 off)
+/* 8 bytes from byte `off` of the window [d, e) on */
+static __always_inline u64 l7_load(struct l7_view *v, const u8 *d, const u8 *e, u32 off)
 {
-	const u8 *q = (const u8 *)VIEW_BEGIN(v) + (off & L7_OFF_MASK), *e = VIEW_END(v);
+	const u8 *q = d + (off & L7_OFF_MASK);
 
 	return q + 8 <= e ? l7_word(q) : l7_tail_word(v, off);
 }

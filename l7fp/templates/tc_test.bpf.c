@@ -26,12 +26,12 @@ enum {
 };
 
 struct l7_test {
+	int result; /* as the function returned it; of a change, that of the parser if it refused */
+	u32 random; /* DECIDE: in */
 	struct l7_head head;
 	struct l7_chunks chunks;
 	struct l7_flow flow; /* DECIDE: in */
 	struct l7_result decision; /* DECIDE: out */
-	u32 random; /* DECIDE: in */
-	int result; /* as the function returned it; of a change, first that of the parser */
 };
 
 struct {

@@ -103,7 +103,7 @@ def host() -> Host:
     return Host(SPEC)
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(message=_mutated(_requests), body=st.binary(max_size=20))
 def test_a_request_is_accepted_just_when_the_strict_parser_accepts_it(host: Host, message: bytes, body: bytes) -> None:
     got = host.request(message + body)
@@ -124,7 +124,7 @@ def test_a_request_is_accepted_just_when_the_strict_parser_accepts_it(host: Host
     assert {slot: got.head.bits[slot] for slot in strict_http1.bits(want, SPEC)} == strict_http1.bits(want, SPEC)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(message=_mutated(_responses), is_head=st.booleans())
 def test_a_response_is_accepted_just_when_the_strict_parser_accepts_it(
     host: Host, message: bytes, is_head: bool
@@ -143,7 +143,7 @@ def test_a_response_is_accepted_just_when_the_strict_parser_accepts_it(
     assert bool(got.head.flags & FLAG_CLOSE) == want.close
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(message=_requests)
 def test_a_prefix_of_an_accepted_request_is_incomplete(host: Host, message: bytes) -> None:
     if host.request(message).result:
@@ -152,7 +152,7 @@ def test_a_prefix_of_an_accepted_request_is_incomplete(host: Host, message: byte
         assert host.request(message[:end]).reason is Reason.INCOMPLETE_HEAD
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(message=_responses)
 def test_a_prefix_of_an_accepted_response_is_incomplete(host: Host, message: bytes) -> None:
     if host.response(message).result:
@@ -161,7 +161,7 @@ def test_a_prefix_of_an_accepted_response_is_incomplete(host: Host, message: byt
         assert host.response(message[:end]).reason is Reason.INCOMPLETE_HEAD
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(message=_requests, body=st.binary(max_size=20), number=st.integers(0, 3))
 def test_an_edited_request_is_what_editing_its_lines_makes(
     host: Host, message: bytes, body: bytes, number: int
@@ -173,7 +173,7 @@ def test_an_edited_request_is_what_editing_its_lines_makes(
     assert (got.result, got.message) == (0, want + body)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(message=_responses, number=st.sampled_from([0, 4, abi.NONE]))
 def test_an_edited_response_is_what_editing_its_lines_makes(host: Host, message: bytes, number: int) -> None:
     got = host.edit_response(message, number)

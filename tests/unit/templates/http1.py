@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from l7fp import abi
-from l7fp.codegen import render
+from l7fp.codegen import cc, render
 from l7fp.codegen.automaton import Pattern, pattern_of
 from l7fp.codegen.tables import Tables
 from l7fp.ir.model import StringKind, StringMatch
@@ -178,29 +173,15 @@ class Place(ctypes.Structure):
     _fields_ = (("off", ctypes.c_uint16), ("len", ctypes.c_uint16))
 
 
-_HEAD_WORDS = [
-    "flags",
-    "head_len",
-    "line_len",
-    "method_len",
-    "path_off",
-    "path_len",
-    "query_off",
-    "query_len",
-    "host_off",
-    "host_len",
-    "status",
-    "reason",
-    "off",
-    "state",
-    "dfa",
-    "line",
-    "headers",
-    "limit",
-    "last",
-    "slot",
-    "edit",
-]
+# fmt: off
+_HEAD_WORDS = (
+    "flags", "head_len", "line_len", "method_len", "path_off", "path_len", "query_off", "query_len", "host_off",
+    "host_len", "status", "reason", "off", "state", "dfa", "line", "headers", "limit", "last", "slot", "edit",
+)
+_STATE = (
+    "cell_mask", "blob_mask", "header_dfa", "response_header_dfa", "query_dfa", "method_dfa", "host_bits_dfa", "n_bits",
+)
+# fmt: on
 
 
 class Head(ctypes.Structure):
@@ -247,28 +228,12 @@ class Outcome:
         return message[off : off + getattr(self.head, f"{what}_len")]
 
 
-def host_compiler() -> list[str]:
-    """A C compiler for this machine."""
-    for name in ("clang", "clang-19", "gcc", "cc"):
-        if shutil.which(name):
-            return [name]
-    return [sys.executable, "-m", "ziglang", "cc", "-fno-sanitize=undefined"]
-
-
 @cache
 def _library() -> ctypes.CDLL:
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "abi.h").write_text(render.abi_header())
-        Path(folder, "tables.h").write_text(compile_spec(Spec()).header(host=True))
-        out = os.path.join(folder, "http1.so")
-        # fmt: off
-        subprocess.run(
-            [*host_compiler(), "-O1", "-g", "-shared", "-fPIC", "-Wall", "-Werror", "-Wno-unused-function",
-             "-Wno-unknown-pragmas", f"-I{TEMPLATES}", f"-I{folder}", str(HERE / "http1_host.c"), "-o", out],
-            check=True, cwd=folder,
-        )
-        # fmt: on
-        lib = ctypes.CDLL(out)
+    texts = {path.name: path.read_text() for path in TEMPLATES.iterdir() if path.suffix == ".h"}
+    texts |= {"abi.h": render.abi_header(), "tables.h": compile_spec(Spec()).header(host=True)}
+    texts["http1_host.c"] = (HERE / "http1_host.c").read_text()
+    lib = ctypes.CDLL(str(cc.compile_host(texts, "http1_host.c", options=("-Werror", "-Wno-unknown-pragmas"))))
     assert lib.http1_head_size() == ctypes.sizeof(Head)
     return lib
 
@@ -285,18 +250,7 @@ class Host:
             rows = ctypes.create_string_buffer(compiled.data[name], len(compiled.data[name]))
             self.keep.append(rows)
             self.lib.http1_table(index, rows, compiled.counts[name])
-        c = compiled.constants
-        names = [
-            "cell_mask",
-            "blob_mask",
-            "header_dfa",
-            "response_header_dfa",
-            "query_dfa",
-            "method_dfa",
-            "host_bits_dfa",
-            "n_bits",
-        ]
-        self.lib.http1_state((ctypes.c_uint32 * 16)(*(c[name] for name in names)))
+        self.lib.http1_state((ctypes.c_uint32 * 16)(*(compiled.constants[name] for name in _STATE)))
 
     def run(
         self, op: int, message: bytes, *, arg: int = 0, is_head: bool = False, fail_at: int = 0, room: int = 0
