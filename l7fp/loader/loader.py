@@ -22,7 +22,7 @@ from l7fp.loader import endpoints, features, layout, links, mounts, objects, rem
 from l7fp.loader.codecs import Address
 from l7fp.loader.desired import Desired, of
 from l7fp.loader.live import Live, own_addresses
-from l7fp.loader.objects import PolicyVersion
+from l7fp.loader.objects import PolicyVersion, Prepared
 from l7fp.loader.pins import Meta, process_start
 from l7fp.loader.reconcile import Transaction
 from l7fp.loader.removal import GONE_SECONDS
@@ -93,7 +93,10 @@ class Loader(Live):
                         self._install(steps, desired, cgroup)
                     assert self.meta is not None
                     self._protect = protect
-                    scan, old = self._switch(steps, desired)
+                    assert self._base is not None
+                    prepared = steps.step("load the policy", partial(objects.prepare_policy, desired, self._base))
+                    steps.on_undo("close the policy", prepared.close)
+                    scan, old = self._switch(steps, prepared)
                     for fd in protect_netns:
                         steps.step("protect a namespace", partial(self.protect_netns, fd))
                     if before_attach:
@@ -109,20 +112,33 @@ class Loader(Live):
         self._finish(desired, old)
         return self._state(adopted, scan)
 
-    def swap(self, bundle: Bundle | Desired) -> State:
-        """Replace the policy in force. Connections stay; the old version is freed when its last run has ended."""
+    def prepare(self, bundle: Bundle | Desired) -> Prepared:
+        """Have the kernel verify a policy for a later `swap`, which is then quick.
+
+        The one method that may run in another thread: it takes the time that verifying takes, and changes nothing.
+        """
         desired = bundle if isinstance(bundle, Desired) else of(bundle)
         if self._base is None or self.meta is None:
             raise LoadError("nothing is loaded", hint="load a policy first")
         if desired.base_digest != self.meta.base_digest:
-            raise LoadError(
-                f"instance '{self.instance}' was loaded for another data plane than this bundle's", hint=_UNLOAD
-            )
+            raise self._other_data_plane()
         workloads.check(desired.workloads)
-        with self.pins.locked(), Transaction(self.on_step) as steps:
-            scan, old = self._switch(steps, desired)
-            self._record(steps, self.meta)
-        self._finish(desired, old)
+        return objects.prepare_policy(desired, self._base)
+
+    def swap(self, new: Bundle | Desired | Prepared) -> State:
+        """Replace the policy in force. Connections stay; the old version is freed when its last run has ended.
+
+        What was prepared is used up, whether it succeeds or not.
+        """
+        prepared = new if isinstance(new, Prepared) else self.prepare(new)
+        try:
+            with self.pins.locked(), Transaction(self.on_step) as steps:
+                scan, old = self._switch(steps, prepared)
+                assert self.meta is not None
+                self._record(steps, self.meta)
+        finally:
+            prepared.close()
+        self._finish(prepared.desired, old)
         return self._state(True, scan)
 
     def unload(self) -> list[str]:
@@ -158,13 +174,16 @@ class Loader(Live):
                 hint="stop that first, or choose another --instance",
             )
         if meta.base_digest != desired.base_digest:
-            raise LoadError(
-                f"instance '{self.instance}' was loaded for another data plane than this bundle's", hint=_UNLOAD
-            )
+            raise self._other_data_plane()
         if meta.cgroup != cgroup:
             raise LoadError(f"instance '{self.instance}' is loaded for {meta.cgroup}, not {cgroup}", hint=_UNLOAD)
         if self.target("connect4") != workloads.cgroup_id(cgroup):
             raise LoadError(f"{cgroup} was removed and made again since the load", hint=_UNLOAD)
+
+    def _other_data_plane(self) -> LoadError:
+        return LoadError(
+            f"instance '{self.instance}' was loaded for another data plane than this bundle's", hint=_UNLOAD
+        )
 
     def _install(self, steps: Transaction, desired: Desired, cgroup: str) -> None:
         """A fresh base in a folder that is empty, or that a killed load left behind."""
@@ -185,8 +204,9 @@ class Loader(Live):
         self.config["body_limit"][0] = abi.BODY_LIMIT
         self.meta = Meta(cgroup=cgroup, base_digest=desired.base_digest, policy_digest="", version=0, pid=0, started=0)
 
-    def _switch(self, steps: Transaction, desired: Desired) -> tuple[Scan, PolicyVersion | None]:
-        """Load a policy version and put it into the array; returns the one it replaces, still open."""
+    def _switch(self, steps: Transaction, prepared: Prepared) -> tuple[Scan, PolicyVersion | None]:
+        """Put a policy version into the array; returns the one it replaces, still open."""
+        desired = prepared.desired
         meta, base, ids, old = self.meta, self._base, self._endpoint_ids, self._policy
         assert meta is not None
         assert base is not None
@@ -199,8 +219,8 @@ class Loader(Live):
         known = ids.all()
         numbers = [known[a] if a else abi.NONE for a in desired.endpoints]
         policy = steps.step(
-            "load the policy",
-            lambda: objects.load_policy(desired, base, version=version, endpoint_ids=numbers, sources=sources),
+            "fill the tables",
+            lambda: objects.fill_policy(prepared, version=version, endpoint_ids=numbers, sources=sources),
         )
         steps.on_undo("close the policy", policy.close)
         protect = desired.protect if self._protect else frozenset()

@@ -102,29 +102,50 @@ class PolicyVersion:
         self.program, self.maps = -1, {}
 
 
-def load_policy(
-    desired: Desired, base: Base, *, version: int, endpoint_ids: list[int], sources: Mapping[int, int]
-) -> PolicyVersion:
-    """Load a policy object on the shared base and fill its tables; nothing runs it yet.
+@dataclass(slots=True)
+class Prepared:
+    """A policy object that the kernel has accepted; its tables are still empty and nothing runs it."""
 
-    `endpoint_ids[i]` belongs to `desired.endpoints[i]`; `sources` are cgroup id -> source bits.
-    """
-    tables = dict(desired.tables)
-    if endpoint_ids:
-        tables["endpoints"] = struct.pack(f"<{len(endpoint_ids)}I", *endpoint_ids)
-    with Object(desired.policy_object, name="l7fp_policy") as obj:
-        if layout.POLICY_PROGRAM not in obj.programs:
-            raise LoadError("the policy object has no program", hint="compile the policy again")
+    desired: Desired
+    object: Object
+
+    def close(self) -> None:
+        """Free what `fill_policy` has not taken."""
+        self.object.close()
+
+
+def prepare_policy(desired: Desired, base: Base) -> Prepared:
+    """Load a policy object on the shared base. This is the slow part, because of the verifier; it changes nothing
+    that is live and may run in any thread."""
+    tables = _tables(desired, [0] * len(desired.endpoints))
+    obj = Object(desired.policy_object, name="l7fp_policy")
+    try:
+        absent = [name for name in tables if name not in obj.maps]
+        if layout.POLICY_PROGRAM not in obj.programs or absent:
+            what = f"table {', '.join(absent)}" if absent else "program"
+            raise LoadError(f"the policy object has no {what}", hint="compile the policy again")
         for declared in obj.maps.values():
             if declared.name in base.maps:
                 _share(declared, base.maps[declared.name])
             elif declared.name in tables:
                 _size(declared, tables[declared.name])
-        absent = [name for name in tables if name not in obj.maps]
-        if absent:
-            raise LoadError(f"the policy object has no table {', '.join(absent)}", hint="compile the policy again")
         obj.load()
-        for name, data in tables.items():
+    except BaseException:
+        obj.close()
+        raise
+    return Prepared(desired, obj)
+
+
+def fill_policy(
+    prepared: Prepared, *, version: int, endpoint_ids: list[int], sources: Mapping[int, int]
+) -> PolicyVersion:
+    """Fill the tables of a prepared policy and close it.
+
+    `endpoint_ids[i]` belongs to `desired.endpoints[i]`; `sources` are cgroup id -> source bits.
+    """
+    desired, obj = prepared.desired, prepared.object
+    with obj:
+        for name, data in _tables(desired, endpoint_ids).items():
             _fill(obj.maps[name], data)
         if desired.ports:
             view = layout.view("ports", obj.maps["ports"].fd)
@@ -137,6 +158,13 @@ def load_policy(
             maps.HashView(obj.maps["source_ip"].fd, LPM_KEY, U64).update(address_bits(desired.source_ip_atoms))
         kept = {name: os.dup(obj.maps[name].fd) for name in _KEPT_POLICY_MAPS if name in obj.maps}
         return PolicyVersion(os.dup(obj.programs[layout.POLICY_PROGRAM].fd), kept)
+
+
+def _tables(desired: Desired, endpoint_ids: list[int]) -> dict[str, bytes]:
+    tables = dict(desired.tables)
+    if endpoint_ids:
+        tables["endpoints"] = struct.pack(f"<{len(endpoint_ids)}I", *endpoint_ids)
+    return tables
 
 
 def live_policy(base: Base) -> PolicyVersion | None:

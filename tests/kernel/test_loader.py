@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,22 @@ def test_swap_takes_effect_on_open_connections(client: Client, loader: Loader, w
     assert (second.version, second.rule, second.endpoint) == (2, 9, 0), "numbers of endpoints are kept"
     witness.seen = {(Kind.PROG, old)}
     assert witness.alive() == set(), "the old version is freed"
+
+
+def test_policy_prepared_in_another_thread_is_swapped_in_at_once(
+    client: Client, loader: Loader, witness: Witness
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        prepared = pool.submit(loader.prepare, desired(mark=5)).result()
+    client.send("old")
+    loader.swap(prepared)
+    client.send("new")
+    assert [(event.version, event.rule) for event in loader.events().read()] == [(1, 7), (2, 5)]
+    unused = loader.prepare(desired(mark=6))
+    witness.look()
+    unused.close()
+    loader.unload()
+    assert witness.alive() == set()
 
 
 def test_many_swaps_lose_nothing_and_leak_nothing(client: Client, loader: Loader) -> None:
