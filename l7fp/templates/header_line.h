@@ -81,7 +81,7 @@ static __always_inline long l7_connection(struct l7_parser *p, u32 off)
 			may |= l7_may_become(w | (L7_FOLD_CLOSE & ~l7_missing(w)), L7_CLOSE);
 		return may ? l7_cut_short(h) : l7_stop(h, L7_REASON_HOP_BY_HOP);
 	}
-	if ((w | L7_FOLD_KEEP) != L7_KEEP_ALI || (q[8] | 0x20) != 'v' || (q[9] | 0x20) != 'e')
+	if ((w | L7_FOLD_KEEP) != L7_KEEP_ALI || (q[8] | 0x20) != 'v' || (q[9] | 0x20) != 'e' || q[10] != '\r')
 		return l7_stop(h, L7_REASON_HOP_BY_HOP);
 	return l7_end_line(p, off + 8, 0, 2);
 }
