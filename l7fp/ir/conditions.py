@@ -12,7 +12,7 @@ from enum import Enum
 
 from l7fp.ir.fields import FIELDS
 from l7fp.ir.matching import Test, compile_any, compile_networks
-from l7fp.ir.model import CidrMatch, Condition, FieldKind, PortMatch, StringMatch
+from l7fp.ir.model import CidrMatch, Condition, FieldKind, PortMatch, StringKind, StringMatch
 from l7fp.ir.request import RequestView
 
 Predicate = Callable[[RequestView], bool]
@@ -31,8 +31,7 @@ def compile_condition(condition: Condition, stance: Stance) -> Predicate:
     field, negate = condition.field, condition.negate
     match field.kind:
         case FieldKind.PATH:
-            test = _text(condition)
-            return (lambda v: not test(v.path)) if negate else (lambda v: test(v.path))
+            return _path(condition)
         case FieldKind.METHOD:
             test = _text(condition)
             return lambda v: test(v.request.method) != negate
@@ -61,6 +60,22 @@ def compile_condition(condition: Condition, stance: Stance) -> Predicate:
         case FieldKind.REQUEST_PRINCIPAL | FieldKind.SNI:
             return lambda v: negate  # never known: no token is verified and no TLS terminated here
     raise AssertionError(f"{field.kind} is not in the registry {len(FIELDS)}")
+
+
+def _path(condition: Condition) -> Predicate:
+    """The most asked of all, so the usual matchers are written out."""
+    negate = condition.negate
+    matchers = [m for m in condition.any_of if isinstance(m, StringMatch)]
+    if not negate and not any(m.ignore_case for m in matchers):
+        values = tuple(m.value for m in matchers)
+        kinds = {m.kind for m in matchers}
+        if kinds == {StringKind.PREFIX}:
+            return lambda v: v.path.startswith(values)
+        if kinds == {StringKind.EXACT} and len(values) == 1:
+            value = values[0]
+            return lambda v: v.path == value
+    test = _text(condition)
+    return lambda v: test(v.path) != negate
 
 
 def _text(condition: Condition) -> Test:

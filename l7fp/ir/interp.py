@@ -19,130 +19,41 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 
 from l7fp.ir import edits as header_edits
 from l7fp.ir.authorize import CompiledPolicy, Guard
-from l7fp.ir.conditions import Predicate, Stance, compile_condition
-from l7fp.ir.hosts import HostIndex
-from l7fp.ir.model import (
-    NO_EDITS,
-    Cluster,
-    Destination,
-    DirectResponse,
-    Endpoint,
-    HeaderEdits,
-    Match,
-    PathNormalization,
-    Policy,
-    Redirect,
-    RetryPolicy,
-    Route,
-    RouteTable,
-    Rule,
-    VirtualHost,
-)
+from l7fp.ir.compiled import CompiledCluster, CompiledDestination, CompiledMatch, CompiledTable, Pick
+from l7fp.ir.decision import Decision, DecisionKind, Step
+from l7fp.ir.model import Cluster, DirectResponse, Endpoint, HeaderEdits, Policy, Redirect, Route
 from l7fp.ir.paths import normalize
 from l7fp.ir.request import Request, RequestView, Source
-from l7fp.ir.rewrite import compile_rewrite, location, own_location
-from l7fp.source import Span
+from l7fp.ir.rewrite import location, own_location
 
-__all__ = ["DENIED_BODY", "Decision", "DecisionKind", "Interpreter", "Request", "Source", "Step"]
+__all__ = [
+    "DENIED_BODY",
+    "Balance",
+    "Decision",
+    "DecisionKind",
+    "Interpreter",
+    "Pick",
+    "Request",
+    "Source",
+    "Step",
+    "random_pick",
+    "reply_headers",
+]
 
 DENIED_BODY = "RBAC: access denied"
 _NO_UPSTREAM_BODY = "no healthy upstream"
 
-Pick = Callable[[int], int]
 Balance = Callable[[Cluster], Endpoint | None]
+"""Who balances itself: the chosen cluster to one of its endpoints, None if none can be used."""
 
 
 def random_pick(n: int) -> int:
     """An integer in [0, n)."""
     return int(random.random() * n)
-
-
-class DecisionKind(Enum):
-    """What happens to the request."""
-
-    FORWARD = "forward"
-    REPLY = "reply"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of the trail: what was looked at, where it is written, and whether it held."""
-
-    span: Span
-    text: str
-    outcome: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """The outcome. `status`, `reply_headers` and `reply_body` are those of a REPLY (else 0 and empty).
-
-    `code` is Envoy's response code detail: via_upstream, direct_response, redirect, rbac_access_denied,
-    route_not_found, bad_path, no_healthy_upstream, cluster_not_found. `request` is what goes upstream.
-    `response_edits` are to be applied in order to the upstream's answer; those of a REPLY are already in
-    `reply_headers`. `match_index` is the match of `rule` that held, -1 for a rule without matches.
-    `policy` is the authorization policy that decided. `trail` is filled for `trace=True` only.
-    """
-
-    kind: DecisionKind
-    status: int
-    code: str
-    request: Request
-    rule: Rule | None = None
-    virtual_host: str = ""
-    match_index: int = -1
-    destination: Destination | None = None
-    cluster: str = ""
-    endpoint: Endpoint | None = None
-    response_edits: tuple[HeaderEdits, ...] = ()
-    reply_headers: tuple[tuple[str, str], ...] = ()
-    reply_body: str = ""
-    timeout_ms: int | None = None
-    retry: RetryPolicy | None = None
-    policy: str = ""
-    trail: tuple[Step, ...] = ()
-
-
-class CompiledMatch:
-    """One match of one rule, ready to be asked; `path_change` is its rule's rewrite as this match has it."""
-
-    __slots__ = ("index", "match", "path_change", "predicates", "rule")
-
-    def __init__(self, rule: Rule, index: int) -> None:
-        self.rule = rule
-        self.index = index
-        self.match: Match | None = rule.matches[index] if index >= 0 else None
-        conditions = self.match.conditions if self.match is not None else ()
-        self.predicates: tuple[Predicate, ...] = tuple(compile_condition(c, Stance.ROUTE) for c in conditions)
-        rewrite = rule.action.path_rewrite if isinstance(rule.action, Route) else None
-        self.path_change = compile_rewrite(rewrite, self.match) if rewrite is not None else None
-
-
-class CompiledHost:
-    """One virtual host: all matches of all its rules in first-match order."""
-
-    __slots__ = ("host", "matches")
-
-    def __init__(self, host: VirtualHost) -> None:
-        self.host = host
-        self.matches = tuple(
-            CompiledMatch(rule, index) for rule in host.rules for index in (range(len(rule.matches)) or (-1,))
-        )
-
-
-class CompiledTable:
-    """One route table."""
-
-    __slots__ = ("hosts", "index")
-
-    def __init__(self, table: RouteTable) -> None:
-        self.index = HostIndex(table)
-        self.hosts = tuple(CompiledHost(host) for host in table.virtual_hosts)
 
 
 class Interpreter:
@@ -155,10 +66,11 @@ class Interpreter:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.tables = {table.port: CompiledTable(table) for table in policy.tables}
-        self.clusters = {cluster.name: cluster for cluster in policy.clusters}
+        self._clusters = {cluster.name: CompiledCluster(cluster) for cluster in policy.clusters}
         compiled = {p.name: (p, CompiledPolicy(p)) for p in policy.authz}
         guards = {w.name: Guard(w, compiled) for w in policy.workloads}
         self._guards = {name: guard for name, guard in guards.items() if guard}
+        self._mode = policy.path_normalization
 
     def decide(
         self,
@@ -192,7 +104,7 @@ class Interpreter:
         return guard.verdict(RequestView(request, request.port, request.destination_ip))
 
     def _decide(self, request: Request, pick: Pick, endpoint: Endpoint | None, balance: Balance | None) -> Decision:
-        target = normalize(request.target, self.policy.path_normalization)
+        target = normalize(request.target, self._mode)
         if target is None:
             return Decision(kind=DecisionKind.REPLY, status=400, code="bad_path", request=request)
         if target != request.target:
@@ -203,44 +115,17 @@ class Interpreter:
             return Decision(kind=DecisionKind.REPLY, status=404, code="route_not_found", request=request)
         host = table.hosts[number]
         view = RequestView(request, request.port, request.destination_ip)
-        for entry in host.matches:
+        for entry in host.candidates(view.path):
             for predicate in entry.predicates:
                 if not predicate(view):
                     break
             else:
-                return self._act(request, host.host.name, entry, pick, endpoint, balance)
+                action = entry.rule.action
+                if isinstance(action, Route):
+                    return self._route(request, host.host.name, entry, action, pick, endpoint, balance)
+                return _reply(request, host.host.name, entry, action)
         name = host.host.name
         return Decision(kind=DecisionKind.REPLY, status=404, code="route_not_found", request=request, virtual_host=name)
-
-    def _act(
-        self,
-        request: Request,
-        host: str,
-        entry: CompiledMatch,
-        pick: Pick,
-        endpoint: Endpoint | None,
-        balance: Balance | None,
-    ) -> Decision:
-        action = entry.rule.action
-        match action:
-            case Route():
-                return self._route(request, host, entry, action, pick, endpoint, balance)
-            case Redirect():
-                code, headers, body = "redirect", [("location", location(action, entry.match, request))], ""
-            case DirectResponse():
-                own = own_location(action, request)
-                code, headers, body = "direct_response", [("location", own)] if own else [], action.body
-        return Decision(
-            kind=DecisionKind.REPLY,
-            status=action.status,
-            code=code,
-            request=request,
-            rule=entry.rule,
-            virtual_host=host,
-            match_index=entry.index,
-            reply_headers=reply_headers(tuple(headers), body, action.response_headers),
-            reply_body=body,
-        )
 
     def _route(
         self,
@@ -252,23 +137,22 @@ class Interpreter:
         endpoint: Endpoint | None,
         balance: Balance | None,
     ) -> Decision:
-        destination = pick_destination(route, pick)
-        edited = edit_request(request, route, destination, entry, self.policy.path_normalization)
-        cluster = self.clusters.get(destination.cluster) if destination is not None else None
+        place = entry.choice.index(pick)
+        chosen = entry.destinations[place] if place >= 0 else None
+        destination = chosen.destination if chosen is not None else None
+        cluster = self._clusters.get(destination.cluster) if destination is not None else None
+        response_edits = chosen.response_edits if chosen is not None else ()
+        edited = self._edit(request, route, entry, chosen)
         if edited is None:
+            edited, endpoint = request, None
             status, code, body, policy = 400, "bad_path", "", ""
-            edited = request
         elif cluster is None:
+            endpoint = None
             status, code, body, policy = 503, "cluster_not_found", "", ""
         else:
             if endpoint is None:
-                endpoint = balance(cluster) if balance is not None else pick_endpoint(cluster, pick)
+                endpoint = balance(cluster.cluster) if balance is not None else cluster.endpoint(pick)
             status, code, body, policy = self._admit(edited, endpoint)
-        response_edits: tuple[HeaderEdits, ...] = ()
-        if destination is not None and destination.response_headers:
-            response_edits = (destination.response_headers,)
-        if route.response_headers:
-            response_edits += (route.response_headers,)
         return Decision(
             kind=DecisionKind.REPLY if status else DecisionKind.FORWARD,
             status=status,
@@ -288,6 +172,35 @@ class Interpreter:
             policy=policy,
         )
 
+    def _edit(
+        self, request: Request, route: Route, entry: CompiledMatch, chosen: CompiledDestination | None
+    ) -> Request | None:
+        """The request as it goes upstream: headers of the destination, then of the route, authority, path.
+
+        None when the rewritten path is none that could be sent."""
+        headers = request.headers
+        if chosen is not None and chosen.request_edits:
+            headers = chosen.edit(headers)
+        target = request.target
+        if entry.path_change is not None:
+            changed = normalize(entry.path_change(request.path) + request.query, self._mode)
+            if changed is None:
+                return None
+            target = changed
+        authority = route.authority_rewrite or request.authority
+        if headers is request.headers and target == request.target and authority == request.authority:
+            return request
+        return Request(
+            port=request.port,
+            method=request.method,
+            target=target,
+            authority=authority,
+            headers=headers,
+            source=request.source,
+            scheme=request.scheme,
+            destination_ip=request.destination_ip,
+        )
+
     def _admit(self, request: Request, endpoint: Endpoint | None) -> tuple[int, str, str, str]:
         """Status (0: forward), code, body and deciding policy for a request about to go to `endpoint`."""
         if endpoint is None:
@@ -301,60 +214,27 @@ class Interpreter:
         return 403, "rbac_access_denied", DENIED_BODY, policy
 
 
-def pick_destination(route: Route, pick: Pick) -> Destination | None:
-    """A destination by weight; weight 0 is never picked; None when none has weight."""
-    if len(route.destinations) == 1 and route.destinations[0].weight > 0:
-        return route.destinations[0]
-    usable = [d for d in route.destinations if d.weight > 0]
-    if len(usable) < 2:
-        return usable[0] if usable else None
-    at = pick(sum(d.weight for d in usable))
-    for destination in usable:
-        at -= destination.weight
-        if at < 0:
-            return destination
-    return usable[-1]
-
-
-def pick_endpoint(cluster: Cluster, pick: Pick) -> Endpoint | None:
-    """An endpoint by weight, None when there is none; weight 0 is never picked."""
-    usable = [e for e in cluster.endpoints if e.weight > 0]
-    if len(usable) < 2:
-        return usable[0] if usable else None
-    at = pick(sum(e.weight for e in usable))
-    for endpoint in usable:
-        at -= endpoint.weight
-        if at < 0:
-            return endpoint
-    return usable[-1]
-
-
-def edit_request(
-    request: Request,
-    route: Route,
-    destination: Destination | None,
-    entry: CompiledMatch,
-    mode: PathNormalization,
-) -> Request | None:
-    """The request as it goes upstream: headers of the destination, then of the route, authority, path.
-
-    None when the rewritten path is none that could be sent."""
-    first = destination.request_headers if destination is not None else NO_EDITS
-    headers = request.headers
-    if first:
-        headers = header_edits.apply(first, headers)
-    if route.request_headers:
-        headers = header_edits.apply(route.request_headers, headers)
-    target = request.target
-    if entry.path_change is not None:
-        changed = normalize(entry.path_change(request.path) + request.query, mode)
-        if changed is None:
-            return None
-        target = changed
-    authority = route.authority_rewrite or request.authority
-    if headers is request.headers and target == request.target and authority == request.authority:
-        return request
-    return replace(request, headers=headers, target=target, authority=authority)
+def _reply(request: Request, host: str, entry: CompiledMatch, action: Redirect | DirectResponse) -> Decision:
+    headers: tuple[tuple[str, str], ...] = ()
+    match action:
+        case Redirect():
+            code, body = "redirect", ""
+            headers = (("location", location(action, entry.match, request)),)
+        case DirectResponse():
+            code, body = "direct_response", action.body
+            own = own_location(action, request)
+            headers = (("location", own),) if own is not None else ()
+    return Decision(
+        kind=DecisionKind.REPLY,
+        status=action.status,
+        code=code,
+        request=request,
+        rule=entry.rule,
+        virtual_host=host,
+        match_index=entry.index,
+        reply_headers=reply_headers(headers, body, action.response_headers),
+        reply_body=body,
+    )
 
 
 def reply_headers(headers: tuple[tuple[str, str], ...], body: str, *edits: HeaderEdits) -> tuple[tuple[str, str], ...]:

@@ -18,7 +18,9 @@ from l7fp.ir.request import Request, RequestView
 from l7fp.source import NOWHERE, Span
 
 if TYPE_CHECKING:
-    from l7fp.ir.interp import CompiledMatch, Decision, Interpreter
+    from l7fp.ir.compiled import CompiledMatch
+    from l7fp.ir.decision import Decision
+    from l7fp.ir.interp import Interpreter
 
 
 class Steps:
