@@ -10,6 +10,7 @@ from pathlib import Path
 from l7fp.diagnostics import Diagnostics
 from l7fp.source import SourceFile, Span
 
+KUSTOMIZE = frozenset(("kustomization.yaml", "kustomization.yml"))
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_FILE_BYTES = 64 << 20
 STDIN = "<stdin>"
@@ -42,7 +43,11 @@ def _files(path: str, sink: Diagnostics) -> Iterator[str]:
         for name in sorted(names):
             if name.endswith(SUFFIXES) and not name.startswith("."):
                 count += 1
-                yield os.path.join(folder, name)
+                path_of = os.path.join(folder, name)
+                if name in KUSTOMIZE:
+                    sink.info("L7FP408", _whole(path_of), "kustomize's own file is skipped", "load what it builds")
+                else:
+                    yield path_of
     if not count:
         hint = f"put policies there as {', '.join('*' + suffix for suffix in SUFFIXES)}"
         sink.error("L7FP110", _whole(path), "the folder holds no policy file", hint)

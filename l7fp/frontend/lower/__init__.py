@@ -7,7 +7,7 @@ the input refers to and doesn't hold is a finding here (L7FP3xx).
 from __future__ import annotations
 
 from l7fp.diagnostics import Diagnostics
-from l7fp.frontend.ast import Ast
+from l7fp.frontend.ast import Ast, Object
 from l7fp.frontend.lower import services, workloads
 from l7fp.frontend.lower.authz import lower_authz
 from l7fp.frontend.lower.clusters import Clusters
@@ -19,7 +19,7 @@ from l7fp.source import Span
 
 def lower(ast: Ast, sink: Diagnostics) -> Policy:
     """The policy; meaningless when `sink.failed` afterwards."""
-    _duplicates(ast, sink)
+    ast = _unique(ast, sink)
     context = Context(sink)
     workloads.collect(ast, context)
     services.collect(ast, context)
@@ -57,11 +57,16 @@ def lower(ast: Ast, sink: Diagnostics) -> Policy:
     )
 
 
-def _duplicates(ast: Ast, sink: Diagnostics) -> None:
+def _unique(ast: Ast, sink: Diagnostics) -> Ast:
+    """The first object of each kind, namespace and name."""
     seen: dict[tuple[str, str, str], Span] = {}
+    kept: list[Object] = []
     for item in ast.objects:
         identity = item.kind, item.namespace, item.name
         if identity in seen and item.metadata.name is not None:
             message = f"{item} is given twice; first at {seen[identity]}"
             sink.error("L7FP213", item.span, message, "keep one of them")
+            continue
         seen.setdefault(identity, item.span)
+        kept.append(item)
+    return Ast(objects=tuple(kept))
