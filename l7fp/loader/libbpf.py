@@ -11,6 +11,7 @@ File descriptors belong to the object and are closed with it; programs keep the 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import tempfile
 from functools import cache
@@ -158,11 +159,11 @@ class Object:
         self.name = name
         self._lib = library()
         self._elf = ctypes.create_string_buffer(elf, len(elf))
-        self._log = ctypes.create_string_buffer(_LOG_BYTES)
+        self._log = mmap.mmap(-1, _LOG_BYTES)
         options = _OpenOpts(
             sz=ctypes.sizeof(_OpenOpts),
             object_name=name.encode(),
-            kernel_log_buf=ctypes.addressof(self._log),
+            kernel_log_buf=ctypes.addressof(ctypes.c_char.from_buffer(self._log)),
             kernel_log_size=_LOG_BYTES,
         )
         _messages.clear()
@@ -193,7 +194,7 @@ class Object:
             )
 
     def _failure(self, code: int) -> str:
-        log = self._log.value.decode(errors="replace").strip()
+        log = self._log[: max(self._log.find(b"\0"), 0)].decode(errors="replace").strip()
         if not log:
             return f"the kernel refused the {self.name} object: {_said(code)}"
         with tempfile.NamedTemporaryFile(

@@ -59,9 +59,13 @@ class Live:
 
     def _open(self) -> None:
         self.meta = self.pins.read_meta()
-        base = objects.open_base(self.pins)
-        self._view(base)
-        self._policy = objects.live_policy(base)
+        try:
+            base = objects.open_base(self.pins)
+            self._view(base)
+            self._policy = objects.live_policy(base)
+        except BaseException:
+            self.close()
+            raise
         self._protect = bool(self.config["protect"][0])
 
     def _view(self, base: Base) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from l7fp import abi
 from l7fp.codegen.sources import address_bits
-from l7fp.errors import LoadError
+from l7fp.errors import LoadError, UnavailableError
 from l7fp.loader import layout, links, maps, sys
 from l7fp.loader.codecs import LPM_KEY, U64
 from l7fp.loader.desired import Desired
@@ -168,9 +168,12 @@ def _tables(desired: Desired, endpoint_ids: list[int]) -> dict[str, bytes]:
 
 
 def live_policy(base: Base) -> PolicyVersion | None:
-    """The version that the policy array runs now, None when there is none."""
+    """The version that the policy array runs now, None when there is none. Needs CAP_SYS_ADMIN."""
     raw = sys.map_lookup(base.maps["policy"], bytes(4), 4)
-    program = sys.open_id(Kind.PROG, struct.unpack("<I", raw)[0]) if raw else None
+    try:
+        program = sys.open_id(Kind.PROG, struct.unpack("<I", raw)[0]) if raw else None
+    except PermissionError as error:
+        raise UnavailableError("opening what is loaded needs CAP_SYS_ADMIN", hint="run it as root (sudo)") from error
     if program is None:
         return None
     found = PolicyVersion(program, {})

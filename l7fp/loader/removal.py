@@ -86,9 +86,12 @@ def objects_of(pins: Pins) -> set[ObjectId]:
             found.update((Kind.MAP, number) for number in _values(fd))
         os.close(fd)
     for number in programs:
-        program = sys.open_id(Kind.PROG, number)
+        found.add((Kind.PROG, number))
+        try:
+            program = sys.open_id(Kind.PROG, number)
+        except PermissionError:  # without CAP_SYS_ADMIN ids can't be followed
+            continue
         if program is not None:
-            found.add((Kind.PROG, number))
             found.update((Kind.MAP, map_id) for map_id in sys.prog_info(program).map_ids)
             os.close(program)
     return found
@@ -103,11 +106,14 @@ def _values(fd: int) -> Iterable[int]:
 
 def wait_gone(objects: set[ObjectId], seconds: float) -> set[ObjectId]:
     """Wait for the kernel to free `objects`, which it does some grace periods after the last reference; returns
-    those that are still there, because another process holds them."""
+    those that are still there, because another process holds them. Without CAP_SYS_ADMIN nobody can tell: none."""
     until = time.monotonic() + seconds
     left = objects
-    while left := {(kind, number) for kind, number in left if sys.exists(kind, number)}:
-        if time.monotonic() > until:
-            break
-        time.sleep(0.005)
+    try:
+        while left := {(kind, number) for kind, number in left if sys.exists(kind, number)}:
+            if time.monotonic() > until:
+                break
+            time.sleep(0.005)
+    except PermissionError:
+        return set()
     return left

@@ -598,6 +598,34 @@ def test_without_privilege_it_says_so_and_how_to_mend_it(loader: Loader, bpffs: 
     assert not Path(bpffs, "test").exists()
 
 
+LEAST = """
+import sys
+from tests.kernel.loader_bundles import desired
+from l7fp.loader.loader import Loader
+loader = Loader(instance="test", cgroup=sys.argv[1], bpffs=sys.argv[2])
+loader.load(desired())
+print(loader.swap(desired(mark=9)).version)
+try:
+    loader.adopt()
+except Exception as error:
+    print(error)
+print("links/connect4" in loader.unload())
+"""
+
+
+def test_three_capabilities_are_enough_to_load_swap_and_unload(cgroup: Cgroup, bpffs: str) -> None:
+    bounded = ["setpriv", "--bounding-set=-all,+bpf,+net_admin,+perfmon"]
+    argv = [*bounded, sys.executable, "-c", LEAST, str(cgroup.path), bpffs]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "2",
+        "opening what is loaded needs CAP_SYS_ADMIN (run it as root (sudo))",
+        "True",
+    ]
+    assert not Path(bpffs, "test").exists()
+
+
 def test_cgroup_that_is_none_is_refused(bpffs: str, tmp_path: Path) -> None:
     for path in (str(tmp_path), "/nowhere/at/all", "relative/nothing"):
         with pytest.raises(UnavailableError, match="not a directory of cgroup v2"):
