@@ -7,10 +7,8 @@
 
 #include "divert.h"
 #include "kernel_types.h"
-#include "scratch.h"
+#include "steps.h"
 
-#define L7_POP_TRIES 4
-#define L7_PICK_TRIES 8
 /* answers that a client lets pile up unread before its requests go where TCP's window slows it down */
 #define L7_UNREAD_LIMIT (2 * L7_BODY_LIMIT)
 
@@ -101,89 +99,7 @@ static __always_inline u64 l7_source_ip_bits_of(struct l7_sock_state *st)
 #endif
 }
 
-/* The endpoint for this request: an endpoint id, or NONE with *reason set. */
-static __always_inline u32 l7_pick_endpoint(u32 cluster, u32 random, u32 *reason)
-{
-	struct l7_cluster *cl = l7_cluster(cluster);
-	u32 count, first, at;
-
-	*reason = L7_REASON_NO_ENDPOINT;
-	if (!cl || !cl->count)
-		return L7_NONE;
-	count = cl->count;
-	first = cl->first;
-	at = cl->balance == L7_BALANCE_RANDOM ? random : (u32)__sync_fetch_and_add(&cl->next, 1);
-	for (int i = 0; i < L7_PICK_TRIES; i++) {
-		u32 *endpoint = l7_endpoint(first + (at + i) % count), id;
-		struct l7_endpoint_state *es;
-
-		if (!endpoint)
-			return L7_NONE;
-		id = *endpoint;
-		es = bpf_map_lookup_elem(&endpoint_states, &id);
-		if (es && es->usable) {
-			es->requests += 1;
-			return id;
-		}
-		if (i + 1 >= count)
-			break;
-	}
-	return L7_NONE;
-}
-
-/* Takes an idle slot and points the message at its server. Returns the slot id or 0. */
-static __always_inline u32 l7_take_slot(struct sk_msg_md *m, struct l7_sock_state *st, struct l7_scratch *x, u32 endpoint,
-					u32 timeout_ms, u64 now, u32 version)
-{
-	void *pool = bpf_map_lookup_elem(&pools, &endpoint);
-	struct l7_endpoint_state *es;
-
-	if (!pool)
-		return 0;
-	for (int i = 0; i < L7_POP_TRIES; i++) {
-		u32 id = 0;
-		u64 key, state;
-		struct l7_slot *s;
-
-		if (bpf_map_pop_elem(pool, &id))
-			break;
-		s = l7_slot(id);
-		if (!s)
-			continue;
-		/* the pop made it ours: describe the transaction before the state word publishes it */
-		s->started_ns = now;
-		s->timeout_ms = timeout_ms;
-		s->rule = x->result.rule;
-		s->dest = x->result.dest;
-		s->version = version;
-		s->is_head = x->head.flags & L7_HEAD_IS_HEAD ? 1 : 0;
-		s->conn = st->id;
-		s->resp_mode = L7_RESP_MODE_HEAD;
-		s->resp_left = 0;
-		s->resp_bytes = 0;
-		s->passed = 0;
-		s->status = 0;
-		s->relay_done = 0;
-		s->deadline_told = 0;
-		state = L7_SLOT_FLAG_BUSY | st->id;
-		if (!st->body_left)
-			state |= L7_SLOT_FLAG_REQUEST_DONE;
-		if (__sync_val_compare_and_swap(&s->state, 0, state) != 0)
-			continue;
-		key = L7_SOCK_KEY(L7_SOCK_KEY_KIND_SERVER, id);
-		if (bpf_msg_redirect_hash(m, &sockhash, &key, BPF_F_INGRESS) == SK_PASS) {
-			s->requests += 1;
-			return id;
-		}
-		__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_DEAD);
-	}
-	es = bpf_map_lookup_elem(&endpoint_states, &endpoint);
-	if (es)
-		es->empty += 1;
-	return 0;
-}
-
-static __always_inline int l7_reply_to(struct sk_msg_md *m, struct l7_view *v, struct l7_sock_state *st, struct l7_conn *c,
+static __always_inline int l7_reply_to(struct sk_msg_md *m, struct l7_sock_state *st, struct l7_conn *c,
 				       struct l7_scratch *x, struct l7_config *cfg, u32 version)
 {
 	u64 self = L7_SOCK_KEY(L7_SOCK_KEY_KIND_CLIENT, st->id);
@@ -199,7 +115,7 @@ static __always_inline int l7_reply_to(struct sk_msg_md *m, struct l7_view *v, s
 	if (bpf_msg_redirect_hash(m, &sockhash, &self, BPF_F_INGRESS) != SK_PASS)
 		return l7_divert(m, st, c, L7_REASON_NO_MEMORY);
 	st->redirected = 1;
-	ret = l7_make_reply(v, &x->head, x->result.reply);
+	ret = l7_step_reply(m, x, x->result.reply);
 	if (ret < 0)
 		return l7_divert(m, st, c, L7_REASON_NO_MEMORY);
 	if (ret > 0)
@@ -220,14 +136,13 @@ static __always_inline int l7_reply_to(struct sk_msg_md *m, struct l7_view *v, s
 	return SK_PASS;
 }
 
-static __always_inline int l7_forward(struct sk_msg_md *m, struct l7_view *v, struct l7_sock_state *st, struct l7_conn *c,
+static __always_inline int l7_forward(struct sk_msg_md *m, struct l7_sock_state *st, struct l7_conn *c,
 				      struct l7_scratch *x, struct l7_config *cfg, u32 version)
 {
 	struct l7_dest *dest = l7_dest(x->result.dest);
 	struct l7_rule *rule = l7_rule(x->result.rule);
-	u32 endpoint, slot, reason, edit, timeout_ms;
+	u32 endpoint, slot, edit;
 	struct l7_slot *s;
-	u64 now;
 	int ret;
 
 	if (!dest || !rule) {
@@ -235,20 +150,24 @@ static __always_inline int l7_forward(struct sk_msg_md *m, struct l7_view *v, st
 		return l7_divert(m, st, c, L7_REASON_RULE_SLOW);
 	}
 	edit = dest->request_edit;
-	timeout_ms = rule->timeout_ms;
-	endpoint = l7_pick_endpoint(dest->cluster, bpf_get_prandom_u32(), &reason);
+	x->transaction.timeout_ms = rule->timeout_ms;
+	endpoint = l7_step_pick(dest->cluster, bpf_get_prandom_u32());
 	if (endpoint == L7_NONE) {
 		st->body_left = 0;
-		return l7_divert(m, st, c, reason);
+		return l7_divert(m, st, c, L7_REASON_NO_ENDPOINT);
 	}
-	now = cfg->event_mask & (1U << L7_EVENT_TYPE_REQUEST) ? bpf_ktime_get_ns() : bpf_ktime_get_coarse_ns();
-	slot = l7_take_slot(m, st, x, endpoint, timeout_ms, now, version);
+	x->transaction.started_ns =
+		cfg->event_mask & (1U << L7_EVENT_TYPE_REQUEST) ? bpf_ktime_get_ns() : bpf_ktime_get_coarse_ns();
+	x->transaction.conn = st->id;
+	x->transaction.version = version;
+	x->transaction.complete = !st->body_left;
+	slot = l7_step_take(m, x, endpoint);
 	if (!slot) {
 		st->body_left = 0;
 		return l7_divert(m, st, c, L7_REASON_POOL_EMPTY);
 	}
 	if (edit != L7_NONE) {
-		ret = l7_edit_request(v, &x->head, edit);
+		ret = l7_step_edit_request(m, x, edit);
 		if (ret) {
 			s = l7_slot(slot);
 			if (s)
@@ -269,8 +188,6 @@ static __always_inline int l7_client(struct sk_msg_md *m, struct l7_sock_state *
 {
 	struct l7_conn *c = l7_conn(st->id);
 	struct l7_config *cfg = l7_config();
-	struct l7_view v = { .ctx = m };
-	struct l7_flow flow;
 	u32 size = m->size, version = l7_version(), reason;
 	u64 total;
 
@@ -282,7 +199,7 @@ static __always_inline int l7_client(struct sk_msg_md *m, struct l7_sock_state *
 	reason = l7_gate(m, st, c);
 	if (reason)
 		return l7_divert(m, st, c, reason);
-	reason = l7_head_of(m, &v, x, 0, 0);
+	reason = l7_head_of(m, x, 0, 0);
 	if (reason)
 		return l7_divert(m, st, c, reason);
 	total = x->head.head_len + x->head.content_length;
@@ -291,19 +208,19 @@ static __always_inline int l7_client(struct sk_msg_md *m, struct l7_sock_state *
 	/* a second request in the message could not be told apart once the first is redirected */
 	if (total < size)
 		return l7_divert(m, st, c, L7_REASON_PIPELINED);
-	flow.port = st->orig_port;
-	flow.source_bits = l7_source_bits_of(st);
-	flow.source_ip_bits = l7_source_ip_bits_of(st);
-	l7_decide(&v, &x->head, &flow, bpf_get_prandom_u32(), &x->result);
+	x->flow.port = st->orig_port;
+	x->flow.source_bits = l7_source_bits_of(st);
+	x->flow.source_ip_bits = l7_source_ip_bits_of(st);
+	l7_step_decide(m, x, bpf_get_prandom_u32());
 	if (x->result.verdict == L7_VERDICT_DIVERT) {
 		l7_count_rule(x->result.rule, L7_COUNT_DIVERTED);
 		return l7_divert(m, st, c, x->result.reason);
 	}
 	st->body_left = total - size;
 	if (x->result.verdict == L7_VERDICT_REPLY)
-		return l7_reply_to(m, &v, st, c, x, cfg, version);
+		return l7_reply_to(m, st, c, x, cfg, version);
 	if (x->result.verdict == L7_VERDICT_FORWARD)
-		return l7_forward(m, &v, st, c, x, cfg, version);
+		return l7_forward(m, st, c, x, cfg, version);
 	st->body_left = 0;
 	return l7_divert(m, st, c, L7_REASON_RULE_SLOW);
 }

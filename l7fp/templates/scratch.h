@@ -13,11 +13,24 @@
 #include "reply.h"
 #include "chunked.h"
 
+/* a request on its way into a slot */
+struct l7_transaction {
+	u64 started_ns;
+	u32 conn;
+	u32 timeout_ms;
+	u32 version;
+	u32 complete; /* no body bytes to come */
+};
+
 struct l7_scratch {
 	struct l7_head head;
+	struct l7_flow flow;
 	struct l7_result result;
+	struct l7_transaction transaction;
 	struct l7_chunks chunks;
 };
+
+#define L7_STEP_PULL L7_REASON_MAX /* of l7_step_head(): pull the message and call again */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -39,31 +52,6 @@ static __always_inline u32 l7_version(void)
 	u32 zero = 0, *n = bpf_map_lookup_elem(&version, &zero);
 
 	return n ? *n : 0;
-}
-
-/* Parses the head at the start of the message: 0 or a reason. Most heads lie in the first piece of the message
- * and need no copy; one that does not is made linear and read again. */
-static __always_inline u32 l7_head_of(struct sk_msg_md *m, struct l7_view *v, struct l7_scratch *x, int response, u32 is_head)
-{
-	u32 size = m->size, limit = size < L7_MAX_HEAD ? size : L7_MAX_HEAD, reason = L7_REASON_INCOMPLETE_HEAD;
-
-	for (int i = 0; i < 2; i++) {
-		u64 readable = m->data_end - m->data;
-
-		if (readable < limit) {
-			if (i && bpf_msg_pull_data(m, 0, limit, 0))
-				return L7_REASON_NO_MEMORY;
-		} else if (i) {
-			break;
-		}
-		readable = m->data_end - m->data;
-		if (readable > limit)
-			readable = limit;
-		reason = response ? l7_parse_response(v, readable, &x->head, is_head) : l7_parse_request(v, readable, &x->head);
-		if (reason != L7_REASON_INCOMPLETE_HEAD)
-			return reason;
-	}
-	return size > limit ? L7_REASON_HEAD_TOO_LARGE : reason;
 }
 
 #define L7_COUNT_FORWARDED 0

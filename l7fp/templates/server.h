@@ -6,7 +6,7 @@
 #define L7_SERVER_H
 
 #include "divert.h"
-#include "scratch.h"
+#include "steps.h"
 
 #define L7_CONTINUE -1
 
@@ -41,7 +41,7 @@ static __always_inline void l7_response_done(struct l7_slot *s, u32 slot, struct
 }
 
 /* Bytes [off, size) of the message are body; *end is where the response ends in it, at most `size`. L7_CHUNKED_*. */
-static __always_inline u32 l7_response_body(struct l7_view *v, struct l7_slot *s, struct l7_scratch *x, u32 off, u32 size,
+static __always_inline u32 l7_response_body(struct sk_msg_md *m, struct l7_slot *s, struct l7_scratch *x, u32 off, u32 size,
 					    u32 *end)
 {
 	u32 n = size - off, outcome;
@@ -51,7 +51,7 @@ static __always_inline u32 l7_response_body(struct l7_view *v, struct l7_slot *s
 		x->chunks.left = s->resp_left;
 		x->chunks.state = s->chunk_state;
 		x->chunks.digits = s->chunk_digits;
-		outcome = l7_chunked(v, off, size, &x->chunks);
+		outcome = l7_step_chunked(m, x, off, size);
 		s->resp_left = x->chunks.left;
 		s->chunk_state = x->chunks.state;
 		s->chunk_digits = x->chunks.digits;
@@ -79,12 +79,12 @@ static __always_inline int l7_response_broken(struct sk_msg_md *m, struct l7_slo
 }
 
 /* The first message of a response. Returns a verdict, or L7_CONTINUE with *off at its body. */
-static __always_inline int l7_response_head(struct sk_msg_md *m, struct l7_view *v, struct l7_sock_state *st,
+static __always_inline int l7_response_head(struct sk_msg_md *m, struct l7_sock_state *st,
 					    struct l7_slot *s, struct l7_scratch *x, struct l7_config *cfg)
 {
 	u32 size = m->size, body;
 
-	if (l7_head_of(m, v, x, 1, s->is_head))
+	if (l7_head_of(m, x, 1, s->is_head))
 		return l7_adopt(m, st, s, L7_RESP_MODE_ADOPT, L7_REASON_ADOPTED_RESPONSE);
 	/* the request began under another version, whose edits this one does not know */
 	if (s->version != l7_version())
@@ -112,7 +112,6 @@ static __always_inline int l7_server(struct sk_msg_md *m, struct l7_sock_state *
 {
 	struct l7_slot *s = l7_slot(st->id);
 	struct l7_config *cfg = l7_config();
-	struct l7_view v = { .ctx = m };
 	u32 size = m->size, off = 0, end, outcome, edit = L7_NONE, closing = 0;
 	struct l7_dest *dest;
 	u64 state, key;
@@ -129,7 +128,7 @@ static __always_inline int l7_server(struct sk_msg_md *m, struct l7_sock_state *
 		return l7_swallow(m);
 	if (state & L7_SLOT_FLAG_ADOPTED) {
 		if (s->resp_mode == L7_RESP_MODE_RELAY_CHUNKED) {
-			outcome = l7_response_body(&v, s, x, 0, size, &end);
+			outcome = l7_response_body(m, s, x, 0, size, &end);
 			s->passed += size;
 			if (outcome != L7_CHUNKED_MORE)
 				s->relay_done = outcome;
@@ -138,7 +137,7 @@ static __always_inline int l7_server(struct sk_msg_md *m, struct l7_sock_state *
 	}
 	head = s->resp_mode == L7_RESP_MODE_HEAD;
 	if (head) {
-		ret = l7_response_head(m, &v, st, s, x, cfg);
+		ret = l7_response_head(m, st, s, x, cfg);
 		if (ret != L7_CONTINUE)
 			return ret;
 		off = x->head.head_len;
@@ -146,13 +145,13 @@ static __always_inline int l7_server(struct sk_msg_md *m, struct l7_sock_state *
 	} else if (s->resp_mode == L7_RESP_MODE_CHUNKED && s->resp_bytes > cfg->body_limit) {
 		/* bytes already queued at the client are read before those that the agent relays */
 		s->resp_mode = L7_RESP_MODE_RELAY_CHUNKED;
-		s->relay_done = l7_response_body(&v, s, x, 0, size, &end);
+		s->relay_done = l7_response_body(m, s, x, 0, size, &end);
 		s->passed = size;
 		__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_ADOPTED);
 		l7_count(L7_REASON_RELAYED_BODY);
 		return SK_PASS;
 	}
-	outcome = l7_response_body(&v, s, x, off, size, &end);
+	outcome = l7_response_body(m, s, x, off, size, &end);
 	if (outcome == L7_CHUNKED_ERROR) {
 		if (head)
 			return l7_adopt(m, st, s, L7_RESP_MODE_ADOPT, L7_REASON_ADOPTED_RESPONSE);
@@ -182,7 +181,7 @@ static __always_inline int l7_server(struct sk_msg_md *m, struct l7_sock_state *
 		if (dest)
 			edit = dest->response_edit;
 		/* the target is set and the response has begun: it can't go another way now */
-		if ((edit != L7_NONE || closing) && l7_edit_response(&v, &x->head, edit))
+		if ((edit != L7_NONE || closing) && l7_step_edit_response(m, x, edit))
 			return l7_response_broken(m, s, state);
 	}
 	if (outcome == L7_CHUNKED_DONE)
