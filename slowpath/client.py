@@ -98,9 +98,11 @@ class ClientConnection(asyncio.Protocol):
         if self._holds & self.HOLD_PIPELINE and len(self._buffer) <= self.server.options.max_pipelined:
             self.resume(self.HOLD_PIPELINE)
         idle = self._exchange is None and self._kernel is None and self._tunnel is None
-        if self._eof and idle and not self._waiting and not self._write_paused and not self._wait_for_kernel():
-            # What is left of the buffer is no whole request and never will be.
-            self.close_after_flush()
+        if self._eof and idle and not self._waiting and not self._write_paused:
+            # What is left of the buffer is no whole request and never will be. But the kernel's last answer may
+            # still be on its way to the client.
+            self._waiting = True
+            self.ledger.on_fast_idle(self.close_after_flush)
 
     def _wait_for_kernel(self) -> bool:
         if not self.ledger.fast_busy():

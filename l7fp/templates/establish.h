@@ -10,6 +10,10 @@
 
 #include "capture.h"
 
+#define L7_TCP_FIN_WAIT1 4
+#define L7_TCP_FIN_WAIT2 5
+#define L7_TCP_CLOSING 11
+
 #define L7_OPS(field) __builtin_offsetof(struct bpf_sock_ops, field)
 
 /* The connection as its active side sees it; `passive` when the caller is the other side. */
@@ -135,17 +139,22 @@ static __always_inline void l7_passive(struct bpf_sock_ops *s, struct bpf_sock *
 		slot->ready = 1;
 }
 
-/* Membership in the sockhash survives connect(AF_UNSPEC): without this the socket would keep its fast path. */
+/* Membership in the sockhash survives connect(AF_UNSPEC): without this the socket would keep its fast path. But
+ * leaving it drops what is queued there, and a client that has shut down its sending side may still have to read
+ * its last answer: such a socket stays in, as one that nobody manages. */
 static __always_inline void l7_closed(struct bpf_sock_ops *s, struct bpf_sock *sk)
 {
+	u32 before = s->args[0];
 	struct l7_sock_state *st = bpf_sk_storage_get(&sock_storage, sk, 0, 0);
 	struct l7_conn *c;
 	u64 key;
 
 	if (!st || (st->kind != L7_SOCK_KIND_CLIENT && st->kind != L7_SOCK_KIND_CLIENT_SLOW))
 		return;
-	key = L7_SOCK_KEY(L7_SOCK_KEY_KIND_CLIENT, st->id);
-	bpf_map_delete_elem(&sockhash, &key);
+	if (before != L7_TCP_FIN_WAIT1 && before != L7_TCP_FIN_WAIT2 && before != L7_TCP_CLOSING) {
+		key = L7_SOCK_KEY(L7_SOCK_KEY_KIND_CLIENT, st->id);
+		bpf_map_delete_elem(&sockhash, &key);
+	}
 	st->kind = L7_SOCK_KIND_NONE;
 	c = l7_conn(st->id);
 	if (c)
