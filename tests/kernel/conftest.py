@@ -178,7 +178,27 @@ def netns_pair(token: str) -> Iterator[tuple[Namespace, Namespace]]:
 
 @pytest.fixture
 def world(cgroup: Cgroup, bpffs: str, token: str, tmp_path: Path) -> Iterator[World]:
-    """A node in small: see `world.World`."""
+    """A node in small for one test: see `world.World`."""
     made = World(cgroup, bpffs, f"{token}-{next(_numbers)}", tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def served(token: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One server and the ordinary policy, shared by the tests of a module that leave it as they found it."""
+    root = mounts.cgroup2()
+    assert root is not None
+    instance = f"{token}-{next(_numbers)}"
+    path = Path(root, instance)
+    path.mkdir()
+    folder = os.path.join(reaper.BPFFS, token)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    made = World(Cgroup(path), folder, instance, tmp_path_factory.mktemp("world"))
+    try:
+        made.serve()
+        made.start()
+        yield made
+    finally:
+        made.close()
+        reaper.remove_cgroup(path)

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -363,6 +364,15 @@ class World:
     def stat(self, name: str) -> int:
         """A counter of the programs."""
         return int(self.status()["stats"].get(name, 0))
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[Counter[str]]:
+        """Counters of the programs, by how much they grow in the block: filled in at its end."""
+        grown: Counter[str] = Counter()
+        before = self.status()["stats"]
+        yield grown
+        after = self.status()["stats"]
+        grown.update({name: after[name] - before.get(name, 0) for name in after})
 
     def wait(self, condition: Any, seconds: float = 10.0) -> Any:
         """Until `condition()` holds."""
