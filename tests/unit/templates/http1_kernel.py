@@ -12,8 +12,8 @@ from l7fp.loader import libbpf, sys
 from l7fp.loader.sys import Cmd
 from tests.unit.templates.http1 import TEMPLATES, Compiled, Head, Outcome, Spec, compile_spec
 
-ETHERNET = b"\x02" * 12 + b"\x08\x00"
-"""test_run wants a frame; the program skips these bytes."""
+ETHERNET = b"\x02" * 12 + b"\x88\xb5"
+"""test_run wants a frame, of no known protocol lest it look further; the program skips these bytes."""
 
 MAX_MESSAGE = 3000
 """What fits into the linear part of test_run's buffer, with room for what an edit adds."""

@@ -15,7 +15,7 @@ SPEC = Spec(
     edited=NAMES,
     response_edited=["server", "date"],
     edits=[
-        Edit(remove=NAMES, insert=b"x-new: 1\r\n", path_op=PathOp.REPLACE_PREFIX, strip=4, path=b"/v2", host=b"b.local"),
+        Edit(NAMES, b"x-new: 1\r\n", PathOp.REPLACE_PREFIX, strip=4, path=b"/v2", host=b"b.local"),
         Edit(path_op=PathOp.REPLACE_PREFIX, strip=4, path=b"/" + b"p" * 700),
         Edit(path_op=PathOp.REPLACE_ALL, path=b"/all"),
         Edit(host=b"x"),
