@@ -15,7 +15,7 @@ from tests.e2e.raw_client import Client
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
-@pytest.fixture()
+@pytest.fixture
 def backend() -> Iterator[Backend]:
     with Backend() as started:
         yield started
