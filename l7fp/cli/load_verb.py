@@ -15,7 +15,6 @@ from l7fp.cli.progress import progress
 from l7fp.errors import LoadError, UnavailableError, UsageError
 
 READY_SECONDS = 60.0
-LOG_DIR = Path("/run/l7fp")
 
 
 @click.command("load")
@@ -72,11 +71,13 @@ def answers(instance: str) -> bool:
 
 def _start(bundle: Path, instance: str, cgroup: str | None, protect: bool) -> dict[str, int | str]:
     """`l7fp run` in the background; its pid and log, once it is ready."""
+    from slowpath.agent import admin
+
     command = [sys.executable, "-m", "l7fp", "run", str(bundle.absolute()), "--instance", instance]
     command += ["--cgroup", cgroup] if cgroup else []
     command += ["--protect"] if protect else []
-    LOG_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-    log_path = LOG_DIR / f"{instance}.log"
+    log_path = admin.socket_path(instance).with_suffix(".log")
+    log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(log_path, "wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True

@@ -29,6 +29,7 @@ def command(instance: str, as_json: bool) -> int:
     with progress("unloading"):
         stopped = stop_owner(instance)
         removed = loader.unload()
+        _remove_files(instance)
     left = sorted(f"{kind.name.lower()} {number}" for kind, number in loader.remaining)
     if as_json:
         print_json({"instance": instance, "stopped": stopped, "removed": removed, "still_held": left})
@@ -39,6 +40,15 @@ def command(instance: str, as_json: bool) -> int:
         for name in left:
             click.echo(f"another process still holds {name}")
     return int(bool(left))
+
+
+def _remove_files(instance: str) -> None:
+    """The admin socket and the log of a process that was killed."""
+    from slowpath.agent.admin import socket_path
+
+    path = socket_path(instance)
+    for leftover in (path, path.with_suffix(".log")):
+        leftover.unlink(missing_ok=True)
 
 
 def stop_owner(instance: str) -> int | None:
