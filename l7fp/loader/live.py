@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -24,9 +25,10 @@ from l7fp.loader.workloads import Scan
 
 
 class Live:
-    """Opened by `adopt`, or by `Loader.load`; one thread's. Then `maps[name]` are typed views of the base's maps,
-    `conns`, `slots`, `endpoint_states` and `config` shared memory, and `ctl(op, slot, argument)` runs the control
-    program.
+    """Opened by `adopt`, or by `Loader.load`. Then `maps[name]` are typed views of the base's maps, `conns`, `slots`,
+    `endpoint_states` and `config` shared memory, and `ctl(op, slot, argument)` runs the control program.
+
+    One thread drives it; `Loader.prepare` and `Loader.swap` may run in another.
     """
 
     conns: MmapView
@@ -48,6 +50,7 @@ class Live:
         self._protect = False
         self._extra: frozenset[Address] = frozenset()
         self._known: dict[str, dict[Any, Any]] = {}
+        self._changing = threading.RLock()  # identities must never be computed by one policy and stored in another
 
     def adopt(self) -> None:
         """Open what is pinned, to look at it or to drive it. Raises `LoadError` when nothing is loaded."""
@@ -140,22 +143,25 @@ class Live:
 
     def capture(self, addresses: Iterable[Address]) -> None:
         """Capture these too, beside the policy's own; replaces what an earlier call asked for."""
-        self._extra = frozenset(addresses)
-        wanted = (self._desired.capture if self._desired else frozenset()) | self._extra
-        with Transaction() as steps:
-            self._reconcile(steps, "captured", dict.fromkeys(wanted, 0))()
+        with self._changing:
+            self._extra = frozenset(addresses)
+            wanted = (self._desired.capture if self._desired else frozenset()) | self._extra
+            with Transaction() as steps:
+                self._reconcile(steps, "captured", dict.fromkeys(wanted, 0))()
 
     def endpoint_id(self, address: str, port: int) -> int:
         """The number of an endpoint, a new one with a pool of its own if it has none. Canonical text only."""
-        ids = self._endpoint_ids
-        ids.allocate([(address, port)])
-        number = ids.get((address, port))
-        assert number is not None
-        return number
+        with self._changing:
+            ids = self._endpoint_ids
+            ids.allocate([(address, port)])
+            number = ids.get((address, port))
+            assert number is not None
+            return number
 
     def release_endpoint(self, address: str, port: int) -> None:
         """Forget an endpoint that no policy version and no slot refers to any more."""
-        self._endpoint_ids.release((address, port))
+        with self._changing:
+            self._endpoint_ids.release((address, port))
 
     def set_pool(self, endpoint: int) -> None:
         """Give an endpoint a new, empty pool."""
@@ -164,39 +170,42 @@ class Live:
 
     def protect_netns(self, fd: int) -> None:
         """Refuse direct connections to protected endpoints in the network namespace behind `fd`."""
-        assert self._base is not None
-        name = f"backstop_{netns.inode(fd)}"
-        if name in self.pins.names("links"):
-            if self.target(name):
-                return
-            self.pins.remove("links", name)  # of a namespace that has gone, whose inode was given to this one
-        link = links.attach_netns(self._base.hooks["backstop"].fd, fd)
-        try:
-            self.pins.add("links", name, link)
-        finally:
-            os.close(link)
+        with self._changing:
+            assert self._base is not None
+            name = f"backstop_{netns.inode(fd)}"
+            if name in self.pins.names("links"):
+                if self.target(name):
+                    return
+                self.pins.remove("links", name)  # of a namespace that has gone, whose inode was given to this one
+            link = links.attach_netns(self._base.hooks["backstop"].fd, fd)
+            try:
+                self.pins.add("links", name, link)
+            finally:
+                os.close(link)
 
     def rescan(self) -> Scan:
         """Look for the workloads' cgroups again, and tell the kernel of those that came or went."""
-        if self._desired is None:
-            return Scan({}, ())
-        scan = workloads.scan(self._desired.workloads, mounts.cgroup2() or "")
-        self.set_sources(scan.found)
-        return scan
+        with self._changing:
+            if self._desired is None:
+                return Scan({}, ())
+            scan = workloads.scan(self._desired.workloads, mounts.cgroup2() or "")
+            self.set_sources(scan.found)
+            return scan
 
     def set_sources(self, found: Mapping[int, Workload]) -> None:
         """Cgroup id -> workload: from now on requests of these cgroups have these identities."""
-        assert self._policy is not None
-        atoms = self._desired.source_atoms if self._desired else ()
-        bits = {number: workload_bits(atoms, workload) for number, workload in found.items()}
-        if "source_bits" in self._policy.maps:
-            view = HashView(self._policy.maps["source_bits"], U64, U64)
-            change = difference(view.items(), bits)
-            view.update(change.store)
-            for number in change.remove:
-                view.delete(number)
-        with Transaction() as steps:
-            self._reconcile(steps, "workload_cgroups", own_addresses(found))()
+        with self._changing:
+            assert self._policy is not None
+            atoms = self._desired.source_atoms if self._desired else ()
+            bits = {number: workload_bits(atoms, workload) for number, workload in found.items()}
+            if "source_bits" in self._policy.maps:
+                view = HashView(self._policy.maps["source_bits"], U64, U64)
+                change = difference(view.items(), bits)
+                view.update(change.store)
+                for number in change.remove:
+                    view.delete(number)
+            with Transaction() as steps:
+                self._reconcile(steps, "workload_cgroups", own_addresses(found))()
 
     # -- looking ----------------------------------------------------------------------------------
 

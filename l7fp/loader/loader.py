@@ -115,7 +115,7 @@ class Loader(Live):
     def prepare(self, bundle: Bundle | Desired) -> Prepared:
         """Have the kernel verify a policy for a later `swap`, which is then quick.
 
-        The one method that may run in another thread: it takes the time that verifying takes, and changes nothing.
+        It takes the time that verifying takes, and changes nothing: run it, or all of `swap`, in another thread.
         """
         desired = bundle if isinstance(bundle, Desired) else of(bundle)
         if self._base is None or self.meta is None:
@@ -132,14 +132,15 @@ class Loader(Live):
         """
         prepared = new if isinstance(new, Prepared) else self.prepare(new)
         try:
-            with self.pins.locked(), Transaction(self.on_step) as steps:
-                scan, old = self._switch(steps, prepared)
-                assert self.meta is not None
-                self._record(steps, self.meta)
+            with self._changing, self.pins.locked():
+                with Transaction(self.on_step) as steps:
+                    scan, old = self._switch(steps, prepared)
+                    assert self.meta is not None
+                    self._record(steps, self.meta)
+                self._finish(prepared.desired, old)
+                return self._state(True, scan)
         finally:
             prepared.close()
-        self._finish(prepared.desired, old)
-        return self._state(True, scan)
 
     def unload(self) -> list[str]:
         """Remove the instance from the kernel by what is pinned, whoever loaded it; returns what was pinned.

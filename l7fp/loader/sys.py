@@ -14,14 +14,17 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NoReturn
 
 _SYSCALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 _NUMBER = _SYSCALLS.get(platform.machine(), 280)
 
-# PyDLL keeps the GIL: these calls take about a microsecond, so releasing it would cost more than it frees.
-_LIBC = ctypes.PyDLL(None, use_errno=True)
-_SYSCALL = _LIBC.syscall
+# PyDLL keeps the GIL: most calls take about a microsecond, so releasing it would cost more than it frees. Those that
+# may wait for the kernel's grace periods go through CDLL, which releases it.
+_SYSCALL = ctypes.PyDLL(None, use_errno=True).syscall
 _SYSCALL.restype = ctypes.c_long
+_WAITING = ctypes.CDLL(None, use_errno=True).syscall
+_WAITING.restype = ctypes.c_long
 
 
 class Cmd(IntEnum):
@@ -106,14 +109,23 @@ SLEEPABLE = 1 << 4  # program flag BPF_F_SLEEPABLE
 def bpf(cmd: Cmd, attr: ctypes.Array[ctypes.c_char] | ctypes.Structure) -> int:
     """The system call. `attr` is read and, for some commands, written."""
     result = int(_SYSCALL(_NUMBER, int(cmd), ctypes.byref(attr), ctypes.sizeof(attr)))
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"bpf({cmd.name}): {os.strerror(code)}")
-    return result
+    return result if result >= 0 else _fail(cmd)
 
 
 def _call(cmd: Cmd, layout: str, *values: int | bytes) -> int:
     return bpf(cmd, _attr(layout, *values))
+
+
+def _wait(cmd: Cmd, layout: str, *values: int | bytes) -> int:
+    """As `_call`, letting other threads run meanwhile."""
+    attr = _attr(layout, *values)
+    result = int(_WAITING(_NUMBER, int(cmd), ctypes.byref(attr), ctypes.sizeof(attr)))
+    return result if result >= 0 else _fail(cmd)
+
+
+def _fail(cmd: Cmd) -> NoReturn:
+    code = ctypes.get_errno()
+    raise OSError(code, f"bpf({cmd.name}): {os.strerror(code)}")
 
 
 def _attr(layout: str, *values: int | bytes) -> ctypes.Array[ctypes.c_char]:
@@ -205,7 +217,7 @@ def map_keys(fd: int, key_size: int) -> Iterator[bytes]:
 def map_update_batch(fd: int, keys: bytes, values: bytes, count: int) -> None:
     """Store `count` values in one call; some are stored when it fails."""
     key_buffer, value_buffer = _copy(keys), _copy(values)
-    _call(Cmd.MAP_UPDATE_BATCH, "QQQQIIQQ", 0, 0, _address(key_buffer), _address(value_buffer), count, fd, 0, 0)
+    _wait(Cmd.MAP_UPDATE_BATCH, "QQQQIIQQ", 0, 0, _address(key_buffer), _address(value_buffer), count, fd, 0, 0)
 
 
 def map_lookup_batch(fd: int, key_size: int, value_size: int, count: int) -> tuple[bytes, bytes]:
@@ -236,12 +248,12 @@ def prog_load(kind: int, instructions: bytes, *, attach_type: int = 0, flags: in
 
 def prog_attach(fd: int, target_fd: int, attach_type: int) -> None:
     """Attach without a link (sockmaps of kernels before 6.10)."""
-    _call(Cmd.PROG_ATTACH, "IIIII", target_fd, fd, attach_type, 0, 0)
+    _wait(Cmd.PROG_ATTACH, "IIIII", target_fd, fd, attach_type, 0, 0)
 
 
 def prog_detach(fd: int, target_fd: int, attach_type: int) -> None:
     """Undo `prog_attach`."""
-    _call(Cmd.PROG_DETACH, "IIIII", target_fd, fd, attach_type, 0, 0)
+    _wait(Cmd.PROG_DETACH, "IIIII", target_fd, fd, attach_type, 0, 0)
 
 
 def prog_run(fd: int, context: bytes) -> tuple[int, bytes]:
@@ -258,7 +270,7 @@ def prog_run(fd: int, context: bytes) -> tuple[int, bytes]:
 
 def link_create(prog_fd: int, target_fd: int, attach_type: int) -> int:
     """Attach `prog_fd` to a cgroup, a network namespace or a sockmap; returns the link's fd."""
-    return _call(Cmd.LINK_CREATE, "IIIIQQ", prog_fd, target_fd, attach_type, 0, 0, 0)
+    return _wait(Cmd.LINK_CREATE, "IIIIQQ", prog_fd, target_fd, attach_type, 0, 0, 0)
 
 
 def link_update(fd: int, prog_fd: int) -> None:
@@ -268,7 +280,7 @@ def link_update(fd: int, prog_fd: int) -> None:
 
 def link_detach(fd: int) -> None:
     """Detach whatever others still hold the link."""
-    _call(Cmd.LINK_DETACH, "I", fd)
+    _wait(Cmd.LINK_DETACH, "I", fd)
 
 
 def pin(fd: int, path: str) -> None:

@@ -19,6 +19,8 @@ import pytest
 
 from l7fp import abi
 from l7fp.errors import LoadError, UnavailableError
+from l7fp.ir.model import FieldKind, StringKind, StringMatch
+from l7fp.loader import layout
 from l7fp.loader import sys as bpf
 from l7fp.loader.loader import Loader
 from l7fp.loader.sys import Kind
@@ -302,6 +304,22 @@ def test_cgroups_that_appear_later_are_found(loader: Loader, cgroup: Cgroup) -> 
     child.path.rmdir()
     assert loader.rescan().missing == ("shop/cart",)
     assert loader.maps["workload_cgroups"].items() == {}
+
+
+def test_identities_are_those_of_the_policy_in_force_while_it_is_swapped(loader: Loader, cgroup: Cgroup) -> None:
+    """The agent scans for cgroups in its own thread while another one swaps."""
+    mine = (workload(cgroup.path.name),)
+    other = ((FieldKind.SOURCE_NAMESPACE, "", StringMatch(StringKind.EXACT, "other")),)
+    holds, fails = desired(workloads=mine), desired(workloads=mine, source_atoms=other)
+    loader.load(holds)
+    for number in range(30):
+        with ThreadPoolExecutor(1) as pool:
+            swapping = pool.submit(loader.swap, (fails, holds)[number % 2])
+            while not swapping.done():
+                loader.rescan()
+        assert loader._policy is not None
+        bits = layout.view("source_bits", loader._policy.maps["source_bits"]).items()
+        assert bits == {cgroup.id: number % 2}
 
 
 def test_endpoints_keep_their_number_until_released(loader: Loader) -> None:
