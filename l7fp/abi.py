@@ -137,6 +137,7 @@ class ConnFlag(IntFlag):
     CLOSED = 1  # C reached TCP_CLOSE: the id may be reused once the agent has closed A1
     IDENTITY_CONFLICT = 2
     RESET = 4  # an edited request could not be delivered: the agent must abort A1
+    PIPELINES = 8  # C sends requests before it has the answers: slow path from then on
 
 
 class SlotFlag(IntFlag):

@@ -43,6 +43,7 @@ static __always_inline u32 l7_gate(struct sk_msg_md *m, struct l7_sock_state *st
 {
 	struct tcp_sock *tcp;
 	struct l7_slot *s;
+	u64 state;
 
 	if (c->passed != c->acked)
 		return L7_REASON_SLOW_MODE;
@@ -54,16 +55,19 @@ static __always_inline u32 l7_gate(struct sk_msg_md *m, struct l7_sock_state *st
 		return L7_REASON_UNREAD_ANSWER;
 	if (((struct sock *)tcp)->sk_backlog.rmem_alloc.counter > L7_UNREAD_LIMIT)
 		return L7_REASON_RECEIVE_BUFFER;
-	if (c->slot) {
-		s = l7_slot(c->slot);
-		if (s) {
-			u64 state = s->state;
-
-			/* dead is over, but one the agent has claimed is busy until its answer is promised */
-			if ((u32)state == st->id && state & L7_SLOT_FLAG_BUSY &&
-			    (!(state & L7_SLOT_FLAG_DEAD) || state & L7_SLOT_FLAG_CLAIMED))
-				return L7_REASON_PIPELINED;
-		}
+	/* A slot is released when its server's send() begins to deliver, not when it has delivered. A client that does
+	 * not wait for answers could slip a request in between, and its answer would be the first. */
+	if (c->flags & L7_CONN_FLAG_PIPELINES)
+		return L7_REASON_PIPELINED;
+	s = c->slot ? l7_slot(c->slot) : 0;
+	state = s ? s->state : 0;
+	if ((u32)state == st->id && state & L7_SLOT_FLAG_BUSY) {
+		/* the agent ends some transactions, and may do so after the client has their answer */
+		if (!(state & (L7_SLOT_FLAG_ADOPTED | L7_SLOT_ENDED)))
+			c->flags |= L7_CONN_FLAG_PIPELINES;
+		/* dead is over, but one the agent has claimed is busy until its answer is promised */
+		if (!(state & L7_SLOT_FLAG_DEAD) || state & L7_SLOT_FLAG_CLAIMED)
+			return L7_REASON_PIPELINED;
 	}
 	if (st->flags & L7_SOCK_FLAG_IDENTITY_CONFLICT)
 		return L7_REASON_IDENTITY;
@@ -206,8 +210,10 @@ static __always_inline int l7_client(struct sk_msg_md *m, struct l7_sock_state *
 	if (x->head.content_length > cfg->body_limit)
 		return l7_divert(m, st, c, L7_REASON_BODY_TOO_LARGE);
 	/* a second request in the message could not be told apart once the first is redirected */
-	if (total < size)
+	if (total < size) {
+		c->flags |= L7_CONN_FLAG_PIPELINES;
 		return l7_divert(m, st, c, L7_REASON_PIPELINED);
+	}
 	x->flow.port = st->orig_port;
 	x->flow.source_bits = l7_source_bits_of(st);
 	x->flow.source_ip_bits = l7_source_ip_bits_of(st);
