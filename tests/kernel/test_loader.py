@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -307,19 +307,24 @@ def test_cgroups_that_appear_later_are_found(loader: Loader, cgroup: Cgroup) -> 
 
 
 def test_identities_are_those_of_the_policy_in_force_while_it_is_swapped(loader: Loader, cgroup: Cgroup) -> None:
-    """The agent scans for cgroups in its own thread while another one swaps."""
+    """The agent scans for cgroups in its own thread while another one swaps, here just before that has finished."""
     mine = (workload(cgroup.path.name),)
     other = ((FieldKind.SOURCE_NAMESPACE, "", StringMatch(StringKind.EXACT, "other")),)
     holds, fails = desired(workloads=mine), desired(workloads=mine, source_atoms=other)
     loader.load(holds)
-    for number in range(30):
-        with ThreadPoolExecutor(1) as pool:
-            swapping = pool.submit(loader.swap, (fails, holds)[number % 2])
-            while not swapping.done():
-                loader.rescan()
-        assert loader._policy is not None
-        bits = layout.view("source_bits", loader._policy.maps["source_bits"]).items()
-        assert bits == {cgroup.id: number % 2}
+    with ThreadPoolExecutor(1) as pool:
+        scans = []
+
+        def scan_meanwhile(step: str) -> None:
+            if step == "record what is loaded":
+                scans.append(pool.submit(loader.rescan))
+                wait(scans, timeout=0.2)
+
+        loader.on_step = scan_meanwhile
+        loader.swap(fails)
+        assert list(scans[0].result().found) == [cgroup.id]
+    assert loader._policy is not None
+    assert layout.view("source_bits", loader._policy.maps["source_bits"]).items() == {cgroup.id: 0}
 
 
 def test_endpoints_keep_their_number_until_released(loader: Loader) -> None:
