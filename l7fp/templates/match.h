@@ -9,6 +9,7 @@
 
 #include "dfa.h"
 #include "head.h"
+#include "swar.h"
 #include "tables.h"
 
 struct l7_flow {
@@ -40,25 +41,28 @@ static long l7_text_block(u32 i, void *arg)
 	struct l7_head *h = t->h;
 	u64 *cells = l7_cells();
 	u8 *begin = VIEW_BEGIN(t->v), *end = VIEW_END(t->v);
-	u32 off = h->off, limit = h->limit, state = h->dfa;
+	u32 off = h->off, left = h->limit - off, state = h->dfa;
 
 	(void)i;
 	if (!cells)
 		return 1;
-	for (int n = 0; n < L7_DFA_BLOCK; n++) {
-		u8 *p = begin + ((off + n) & L7_OFF_MASK);
+	for (u32 k = 0; k < L7_DFA_BLOCK / 8; k++) {
+		u64 w = l7_load(t->v, begin, end, off + 8 * k);
 
-		if (off + n >= limit)
-			break;
-		if (p + 1 > end) {
-			h->reason = L7_REASON_SYNTAX;
+		for (u32 n = 8 * k; n < 8 * k + 8; n++) {
+			if (n >= left)
+				break;
+			state = l7_dfa_next(cells, state, w & 0xff);
+			w >>= 8;
+		}
+		if (8 * k + 8 >= left || l7_dfa_is_sink(cells, state)) {
+			h->dfa = state;
 			return 1;
 		}
-		state = l7_dfa_next(cells, state, *p);
 	}
 	h->off = off + L7_DFA_BLOCK;
 	h->dfa = state;
-	return off + L7_DFA_BLOCK >= limit || l7_dfa_is_sink(cells, state);
+	return 0;
 }
 
 /* Output of the automaton `start` for bytes [off, off + len) of the message. Errors go to h->reason. */
@@ -69,6 +73,10 @@ static __attribute__((noinline)) u32 l7_text_match(struct l7_view *v, struct l7_
 
 	if (!cells || !h)
 		return 0;
+	if ((u8 *)VIEW_BEGIN(v) + ((off + len) & L7_OFF_MASK) > (u8 *)VIEW_END(v)) {
+		h->reason = L7_REASON_SYNTAX; /* not what was parsed */
+		return 0;
+	}
 	h->off = off;
 	h->limit = off + len;
 	h->dfa = start;
