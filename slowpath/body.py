@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from slowpath.http1 import Rejected
+from slowpath.http1 import Framing, Rejected, RequestHead
 
 _MAX_LINE = 4096  # a chunk-size line with its extensions
 _MAX_EXTENSIONS = 16384  # of all chunks of one body
@@ -35,11 +35,11 @@ class ChunkedDecoder:
     """Takes a chunked body apart as RFC 9112 §7.1 has it, without its tolerances.
 
     `feed` returns the payload found so far; `done` tells that the body is over, and then `rest`
-    holds what followed it. `consumed` counts the bytes of the body. Trailer fields are checked
+    holds what followed it. Trailer fields are checked
     and dropped; one that means framing or routing makes the message unacceptable.
     """
 
-    __slots__ = ("_extensions", "_line", "_state", "_trailers", "consumed", "done", "left", "rest")
+    __slots__ = ("_extensions", "_line", "_state", "_trailers", "done", "left", "rest")
 
     def __init__(self) -> None:
         self._state = 0  # 0 size line, 1 data, 2 CRLF after data, 3 trailer lines
@@ -49,11 +49,9 @@ class ChunkedDecoder:
         self.left = 0
         self.done = False
         self.rest = b""
-        self.consumed = 0
 
     def feed(self, data: bytes) -> bytes:
         """Payload bytes in `data`. Raises `Rejected` (400)."""
-        self.consumed += len(data)
         if self._line:
             data = self._line + data
             self._line = b""
@@ -92,7 +90,6 @@ class ChunkedDecoder:
             elif not line:
                 self.done = True
                 self.rest = data[at:]
-                self.consumed -= len(self.rest)
                 break
             else:
                 self._trailer(line)
@@ -113,3 +110,26 @@ class ChunkedDecoder:
         self._trailers += len(line)
         if found is None or self._trailers > _MAX_TRAILERS or found[1].lower() in _FORBIDDEN_TRAILERS:
             raise Rejected(400, "invalid_trailer")
+
+
+class RequestBody:
+    """A request's body on its way in. `left` is what remains of one with a length."""
+
+    __slots__ = ("_decoder", "left")
+
+    def __init__(self, head: RequestHead) -> None:
+        self.left = head.length
+        self._decoder = ChunkedDecoder() if head.framing is Framing.CHUNKED else None
+
+    def take(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        """Payload in `data`, what follows the body, and whether the body is over. Raises `Rejected`."""
+        decoder = self._decoder
+        if decoder is not None:
+            return decoder.feed(data), decoder.rest, decoder.done
+        left = self.left
+        rest = b""
+        if len(data) > left:
+            rest = data[left:]
+            data = data[:left]
+        self.left = left - len(data)
+        return data, rest, self.left == 0

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from l7fp.ir.model import HeaderEdits
 from slowpath.adopt import AdoptedResponse, RawRelay
-from slowpath.body import ChunkedDecoder
+from slowpath.body import RequestBody
 from slowpath.exchange import Exchange
-from slowpath.http1 import Framing, Rejected
+from slowpath.http1 import Rejected
 from slowpath.interfaces import FlowInfo, Ledger
 from slowpath.replies import local_reply
 from slowpath.splice import Splice
@@ -47,9 +47,7 @@ class ClientConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._kernel: AdoptedResponse | RawRelay | None = None
         self._tunnel: Tunnel | None = None
-        self._left = 0
-        self._decoder: ChunkedDecoder | None = None
-        self._in_body = False
+        self._body: RequestBody | None = None  # of the current request, while it comes
         self._splice: Splice | None = None
         self._holds = 0
         self._write_paused = False
@@ -67,7 +65,7 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is not None:
-            if self._in_body:
+            if self._body is not None:
                 self._feed(data)
                 return
         elif self._tunnel is not None:
@@ -142,16 +140,11 @@ class ClientConnection(asyncio.Protocol):
                 return False
             self._buffer = data[size:]
         self.touch()
-        head = prepared.head
         self._exchange = exchange = Exchange(self, prepared, size)
         if exchange.request_done:
             exchange.start()
             return True
-        self._in_body = True
-        if head.framing is Framing.CHUNKED:
-            self._decoder = ChunkedDecoder()
-        else:
-            self._left = head.length
+        self._body = RequestBody(prepared.head)
         exchange.start()
         if self._buffer and self._exchange is exchange:
             rest, self._buffer = self._buffer, b""
@@ -168,43 +161,29 @@ class ClientConnection(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         """Body bytes of the current request."""
-        exchange = self._exchange
-        if exchange is None:
+        exchange, body = self._exchange, self._body
+        if exchange is None or body is None:
             return
         self.touch()
-        decoder = self._decoder
-        if decoder is None:
-            left = self._left
-            if len(data) > left:
-                self._buffer = data[left:]
-                data = data[:left]
-            self._left = left - len(data)
-            exchange.consumed += len(data)
-            done = self._left == 0
-        else:
-            try:
-                before = decoder.consumed
-                data = decoder.feed(data)
-            except Rejected as error:
-                self._ending = True
-                self._in_body = False
-                exchange.request_broken(error.status, error.code)
-                return
-            exchange.consumed += decoder.consumed - before
-            done = decoder.done
-            if done:
-                self._buffer = decoder.rest
-                self._decoder = None
+        try:
+            payload, rest, done = body.take(data)
+        except Rejected as error:
+            self._ending = True
+            self._body = None
+            exchange.request_broken(error.status, error.code)
+            return
+        exchange.consumed += len(data) - len(rest)
         if done:
-            self._in_body = False
-        exchange.request_data(data, done)
+            self._buffer = rest
+            self._body = None
+        exchange.request_data(payload, done)
         if not done and self._exchange is exchange:
             if exchange.drained > self.server.options.max_drain:
                 self.exchange_done(close=True)
-            elif self._left >= self.server.options.splice_at_least:
-                self._splice_body(exchange)
+            elif body.left >= self.server.options.splice_at_least:
+                self._splice_body(exchange, body.left)
 
-    def _splice_body(self, exchange: Exchange) -> None:
+    def _splice_body(self, exchange: Exchange, left: int) -> None:
         up = exchange.upstream_for_splice
         if up is None or self._splice is not None or self._buffer:
             return
@@ -213,18 +192,27 @@ class ClientConnection(asyncio.Protocol):
         def before_write(n: int, last: bool) -> None:
             self.touch()
             exchange.consumed += n
-            self._left -= n
 
         def done(ok: bool) -> None:
             self._splice = None
-            if not ok:
+            if ok:
+                self._body = None
+                exchange.request_data(b"", True)
+                self.resume(self.HOLD_SPLICE)
+            elif self._peer_ended():
                 self.abort()
-                return
-            self._in_body = False
-            exchange.request_data(b"", True)
-            self.resume(self.HOLD_SPLICE)
+            else:
+                exchange.upload_failed()
 
-        self._splice = Splice(self.server.loop, self.sock, up.sock, self._left, before_write=before_write, on_done=done)
+        self._splice = Splice(self.server.loop, self.sock, up.sock, left, before_write=before_write, on_done=done)
+
+    def _peer_ended(self) -> bool:
+        try:
+            return not self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def _reject(self, error: Rejected) -> None:
         self.server.stats.outcomes[error.code] += 1
@@ -321,8 +309,8 @@ class ClientConnection(asyncio.Protocol):
     def exchange_done(self, *, close: bool) -> None:
         """The current exchange is over, its answer written."""
         self._exchange = None
-        self._decoder = None
-        in_body, self._in_body = self._in_body, False
+        in_body = self._body is not None
+        self._body = None
         if self._splice is not None:
             self._splice.cancel()
             self._splice = None
@@ -398,9 +386,9 @@ class ClientConnection(asyncio.Protocol):
         if self._tunnel is not None:
             self._tunnel.client_eof()
         elif exchange is not None:
-            if self._in_body and exchange.answered:
+            if self._body is not None and exchange.answered:
                 self.exchange_done(close=True)
-            elif self._in_body:
+            elif self._body is not None:
                 self.abort()
         elif self._ending:
             return False

@@ -9,8 +9,8 @@ from slowpath.balance import Host
 from slowpath.body import LAST_CHUNK, chunk
 from slowpath.http1 import IDEMPOTENT, Framing, ResponseHead
 from slowpath.replies import FAILURES, TIMEOUT, Reply, local_reply
-from slowpath.retry import Failure, backoff_ms
-from slowpath.router import Prepared, Verdict
+from slowpath.retry import Failure, Replay, backoff_ms
+from slowpath.router import Choice, Prepared, Verdict
 from slowpath.splice import Splice
 from slowpath.tunnel import Tunnel
 from slowpath.upstream import UpstreamConnection
@@ -29,15 +29,13 @@ class Exchange:
 
     __slots__ = (
         "_attempts",
+        "_body",
         "_choice",
         "_client",
         "_close",
         "_continued",
         "_fresh",
         "_host",
-        "_keep",
-        "_kept",
-        "_kept_size",
         "_mode",
         "_over",
         "_prepared",
@@ -64,14 +62,12 @@ class Exchange:
         self.drained = 0
         self._route_deadline = _NEVER
         self._attempts = 0
-        self._choice = prepared.plan.choices[0] if prepared.plan.choices else None
+        self._choice: Choice | None = None
+        self._body = None if self.request_done else Replay(client.server.options.max_replay_body)
         self._close = False
         self._continued = not head.expect_continue
         self._fresh = False
         self._host: Host | None = None
-        self._keep = True
-        self._kept: list[bytes] = []
-        self._kept_size = 0
         self._mode = Framing.NONE
         self._over = False  # the response is complete, or nobody waits for it any more
         self._splice: Splice | None = None
@@ -137,18 +133,16 @@ class Exchange:
         if not self._continued:
             self._continued = True
             client.send(CONTINUE)
-        if self._kept:
-            data += b"".join(self._kept)
-            self._trim()
+        if self._body is not None:
+            data += self._body.take()
         connection.transport.write(data)
         client.resume(client.HOLD_UNSENT)
         if connection.write_paused:
             client.hold(client.HOLD_UPSTREAM)
 
-    def _trim(self) -> None:
-        if self._kept_size > self._client.server.options.max_replay_body:
-            self._keep = False
-            self._kept.clear()
+    @property
+    def _replayable(self) -> bool:
+        return self._body is None or self._body.whole
 
     def upstream_unavailable(self, failure: Failure) -> None:
         self._client.server.stats.upstream_failures[failure.value] += 1
@@ -180,13 +174,15 @@ class Exchange:
         up = self._up
         if up is not None:
             up.transport.write(data)
-        if self._keep:
-            self._kept.append(data)
-            self._kept_size += len(data)
-            if up is not None:
-                self._trim()
-            elif self._kept_size > self._client.server.options.max_replay_body:
+        if self._body is not None:
+            self._body.add(data, sent=up is not None)
+            if self._body.full:
                 self._client.hold(self._client.HOLD_UNSENT)
+
+    def upload_failed(self) -> None:
+        """The server takes no more of the body. What it says, or its end, is about to be heard; the request
+        cannot be completed any more."""
+        self._close = True
 
     def request_broken(self, status: int, code: str) -> None:
         """The request's body is malformed: nothing more of this connection can be believed."""
@@ -205,7 +201,7 @@ class Exchange:
     def upstream_for_splice(self) -> UpstreamConnection | None:
         """The server's connection, if a large body may go there behind the transports' backs."""
         up = self._up
-        if up is None or self._keep or self._over or self._prepared.head.framing is not Framing.LENGTH:
+        if up is None or self._replayable or self._over or self._prepared.head.framing is not Framing.LENGTH:
             return None
         return None if up.write_paused or up.transport.get_write_buffer_size() else up
 
@@ -233,7 +229,7 @@ class Exchange:
             failure is Failure.RESET
             and up is not None
             and up.reused
-            and self._keep
+            and self._replayable
             and not self._fresh
             and self._prepared.head.method in IDEMPOTENT
         ):
@@ -253,7 +249,7 @@ class Exchange:
     def _again(self) -> bool:
         """Another try after the back-off, if there is one left and the request can be sent again."""
         retries = self._prepared.plan.retries
-        if retries is None or self._attempts >= retries.attempts or not self._keep:
+        if retries is None or self._attempts >= retries.attempts or not self._replayable:
             return False
         self._attempts += 1
         server = self._client.server
@@ -340,8 +336,8 @@ class Exchange:
         client = self._client
         self._started = True
         self.deadline = self._route_deadline  # a try's own limit ends where its answer begins
-        self._kept.clear()
-        self._keep = False
+        if self._body is not None:
+            self._body.forget()
         mode = framing
         close = self._close or not request.keep_alive or client.closing or not self._continued
         if framing in (Framing.CHUNKED, Framing.EOF):

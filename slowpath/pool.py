@@ -128,7 +128,7 @@ class Pool:
         self.open -= 1
         if connection in self._idle:
             self._idle.remove(connection)
-        if self._waiters and not self._closed:
+        if self._waiters:
             self._refill()
 
     def sweep(self, now: float) -> None:
@@ -142,14 +142,18 @@ class Pool:
             connection.close()
         del idle[:keep]
 
-    def close(self) -> None:
-        """Close idle connections; those in use close when released."""
+    def retire(self) -> None:
+        """No longer wanted: close what idles. Requests that wait or are under way are served to their end."""
         self._closed = True
-        for task in self._tasks:
-            task.cancel()
         for connection in self._idle:
             connection.close()
         self._idle.clear()
+
+    def close(self) -> None:
+        """The end: those who wait get nothing."""
+        self.retire()
+        for task in self._tasks:
+            task.cancel()
         waiters, self._waiters = self._waiters, deque()
         for waiter in waiters:
             waiter.upstream_unavailable(Failure.CONNECT)

@@ -56,7 +56,7 @@ class ProxyServer:
         self.version = self._version(policy)
         wanted = {(e.address, e.port) for c in policy.clusters for e in c.endpoints}
         for key in [k for k in self._pools if k not in wanted]:
-            self._pools.pop(key).close()
+            self._pools.pop(key).retire()
 
     def serve(self, sock: socket.socket, flow: FlowInfo, ledger: Ledger) -> ClientConnection:
         """Take over an accepted socket. The connection closes it in the end."""

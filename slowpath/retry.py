@@ -64,3 +64,42 @@ class Retries:
 def backoff_ms(retry: int, rand: random.Random) -> float:
     """Full-jitter exponential back-off before retry number `retry` (from 1)."""
     return rand.uniform(0, min(CAP_MS, BASE_MS * ((1 << min(retry, 16)) - 1)))
+
+
+class Replay:
+    """The bytes of a request body that were read so far, until they are more than `bound`: then `whole` is
+    False, and what was kept is forgotten as soon as it has been sent once."""
+
+    __slots__ = ("_bound", "_pieces", "_size", "whole")
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self.whole = True
+
+    @property
+    def full(self) -> bool:
+        """Whether more than the bound is held."""
+        return self._size > self._bound
+
+    def add(self, data: bytes, *, sent: bool) -> None:
+        """Bytes that came, and whether they are on their way already."""
+        if self.whole:
+            self._pieces.append(data)
+            self._size += len(data)
+            if sent and self.full:
+                self.forget()
+
+    def take(self) -> bytes:
+        """All that has to be sent to a new connection."""
+        data = b"".join(self._pieces)
+        if self.full:
+            self.forget()
+        return data
+
+    def forget(self) -> None:
+        """There will be no other try."""
+        self.whole = False
+        self._pieces.clear()
+        self._size = 0
