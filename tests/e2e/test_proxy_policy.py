@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
-from l7fp.ir.interp import Source
+from l7fp.ir.interp import Interpreter, Request, Source
 from l7fp.ir.model import (
     AuthzAction,
     AuthzPolicy,
@@ -33,11 +34,11 @@ from l7fp.ir.model import (
 )
 from slowpath.interfaces import Options
 from tests.e2e.backend import Backend, Conn
-from tests.e2e.proxy_under_test import Proxy, cluster, endpoint, policy, route, rule, to, until
+from tests.e2e.proxy_under_test import PORT, Proxy, cluster, endpoint, policy, route, rule, to, until
 from tests.e2e.raw_client import Client
 
 
-@pytest.fixture()
+@pytest.fixture
 def backend() -> Iterator[Backend]:
     with Backend() as started:
         yield started
@@ -261,6 +262,63 @@ def test_policy_swap_lets_a_request_end_under_its_own(backend: Backend) -> None:
         gate.opened = True
         assert client.exactly(2) == b"ok"
         assert client.get().status == 410
+
+
+def test_swaps_under_load_lose_nothing() -> None:
+    """The endpoint changes with every swap, so that pools come and go."""
+    wrong: list[object] = []
+    stop = threading.Event()
+    with named("a") as a, named("b") as b, Proxy(to(a.port)) as proxy:
+
+        def load() -> None:
+            with Client(proxy.port) as client:
+                while not stop.is_set():
+                    answer = client.get()
+                    if answer.status != 200 or answer.body not in (b"a", b"b"):
+                        wrong.append((answer.status, answer.body))
+
+        threads = [threading.Thread(target=load) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for i in range(200):
+            after = to(a.port if i % 2 else b.port)
+            proxy.call(lambda after=after: proxy.server.set_policy(after))  # type: ignore[misc]
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+        assert wrong == []
+        assert proxy.stats()["outcomes"].keys() == {"via_upstream"}
+
+
+def test_upstream_request_is_the_interpreters_and_what_a_proxy_adds(backend: Backend) -> None:
+    """The proxy edits bytes it remembers; it must come to what the interpreter says for each request."""
+    edits = HeaderEdits(remove=("x-gone",), set=(("x-set", "new"),), add=(("x-set", "more"), ("x-add", "1")))
+    rules = (
+        rule(
+            Route(
+                destinations=(Destination(cluster="c", request_headers=HeaderEdits(add=(("x-gone", "d"),))),),
+                path_rewrite=PathRewrite(kind=RewriteKind.FULL, value="/all"),
+                request_headers=edits,
+            )
+        ),
+    )
+    whole = policy(cluster("c", backend.port), rules=rules)
+    interpreter = Interpreter(whole)
+    sent = [
+        (("x-gone", "1"), ("x-a", "1"), ("x-set", "o"), ("x-set", "p")),
+        (("x-a", "2"), ("x-set", "o")),
+        (("x-a", "3"),),
+        (),
+    ]
+    with Proxy(whole) as proxy, Client(proxy.port) as client:
+        for headers in sent * 2:
+            client.get("/x?q", *(f"{n}: {v}" for n, v in headers))
+    for headers, seen in zip(sent * 2, backend.requests, strict=True):
+        request = Request(port=PORT, method="GET", target="/x?q", authority="a.test", headers=headers)
+        expected = interpreter.decide(request).request
+        assert seen.target == expected.target == "/all?q"
+        added = {"host", "x-forwarded-for", "x-forwarded-proto", "x-request-id"}
+        assert tuple(pair for pair in seen.headers if pair[0] not in added) == expected.headers
 
 
 def test_ipv6_end_to_end() -> None:

@@ -234,6 +234,22 @@ def test_answer_before_the_end_of_an_endless_request_ends_the_connection() -> No
         assert client.closed()
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_early_refusal_of_a_large_upload_reaches_the_client(loop: str) -> None:
+    def handler(conn: Conn) -> None:
+        conn.read_head()
+        conn.exactly(200_000)
+        conn.respond(b"too large", 413)
+        conn.sock.shutdown(socket.SHUT_WR)
+        time.sleep(0.3)
+
+    with serving(handler, loop, splice_at_least=65536) as (proxy, _), Client(proxy.port) as client:
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 50000000\r\n\r\n" + bytes(300_000))
+        answer = client.response()
+        assert (answer.status, answer.body) == (413, b"too large")
+        assert client.closed()
+
+
 def test_denied_upload_waiting_for_100_ends_the_connection() -> None:
     with Proxy(to(1)) as proxy, Client(proxy.port) as client:
         client.send(b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n")
