@@ -50,7 +50,7 @@ def whole(with_bench: bool) -> int:
         application.start()
         running = sum(1 for pod in application.pods.values() if pod.port)
         say(f"{running} pods run on 127.0.10.x, in cgroups below {node.cgroup}")
-        say(f"$ {' '.join(node.start())}")
+        say(f"  node$ {' '.join(node.start())}")
         story = Story(node, application, say)
         for scene in SCENES:
             story.play(scene)
@@ -70,11 +70,10 @@ def whole(with_bench: bool) -> int:
 def totals(node: Node) -> None:
     """What went where, over the whole demo."""
     say("\nWhat went where, by rule:")
-    for name, count in node.counts().items():
-        if count:
-            say(f"  {name:<40} kernel {count.kernel:>4}   slow path {count.slow:>4}")
-    reasons = ", ".join(f"{name} {n}" for name, n in node.reasons().items())
-    say(f"Why not in the kernel: {reasons or 'no request was diverted'}")
+    used = {name: count for name, count in node.state().rules.items() if count}
+    width = max(map(len, used), default=0)
+    for name, count in used.items():
+        say(f"  {name:<{width}}  kernel {count.kernel:>4}  slow path {count.slow:>4}")
 
 
 def benchmark() -> None:

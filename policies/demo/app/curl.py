@@ -13,9 +13,7 @@ from bench.processes import spawn
 from l7fp.errors import UnavailableError
 from policies.demo.app.topology import Service, services
 
-_REPORT = (
-    '{"status":"%{http_code}","pod":"%header{x-pod}","total":%{time_total}}\\n'
-)
+_REPORT = '{"status":"%{http_code}","pod":"%header{x-pod}","total":%{time_total}}\\n'
 
 
 @dataclass(frozen=True, slots=True)

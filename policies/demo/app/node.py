@@ -34,6 +34,20 @@ class Count:
         return bool(self.kernel or self.slow)
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """Requests by rule, and diverted requests by reason."""
+
+    rules: Mapping[str, Count]
+    reasons: Mapping[str, int]
+
+    def since(self, before: State) -> State:
+        """What has changed."""
+        rules = {name: count - before.rules.get(name, Count()) for name, count in self.rules.items()}
+        reasons = {name: n - before.reasons.get(name, 0) for name, n in self.reasons.items()}
+        return State({n: c for n, c in rules.items() if c}, {n: c for n, c in reasons.items() if c})
+
+
 class Node:
     """Sets up on `start`; `close` removes everything, and so does the reaper if this process is killed."""
 
@@ -59,15 +73,11 @@ class Node:
         self._l7fp = serve(arguments, Path(self._folder.name), self.cgroup / "agent")
         return ["l7fp", *arguments[:-1], os.path.relpath(POLICIES)]
 
-    def counts(self) -> dict[str, Count]:
-        """By rule, since the start."""
-        rules = ask(INSTANCE, {"op": "status"})["rules"]
-        return {r["name"]: Count(r["forwarded"] + r["replied"], r["diverted"]) for r in rules}
-
-    def reasons(self) -> Mapping[str, int]:
-        """Diverted requests by reason, since the start."""
-        diverted: Mapping[str, int] = ask(INSTANCE, {"op": "status"})["diverted"]
-        return diverted
+    def state(self) -> State:
+        """What has happened since the start."""
+        status = ask(INSTANCE, {"op": "status"})
+        rules = {r["name"]: Count(r["forwarded"] + r["replied"], r["diverted"]) for r in status["rules"]}
+        return State(rules, status["diverted"])
 
     def close(self) -> None:
         """Idempotent."""

@@ -52,14 +52,15 @@ class Story:
 
     def play(self, scene: Scene) -> list[Answer]:
         """One scene: the command, the answers, and the rules that it went by."""
-        before = self._node.counts()
+        before = self._node.state()
         answers = self._curl(scene.client)(*scene.arguments)
-        after = self._node.counts()
+        change = self._node.state().since(before)
         self._say(f"\n{scene.title}\n  {scene.client}$ {shown(scene.arguments)}")
         self._say(f"    {_summary(answers)}")
-        for name, count in after.items():
-            if change := count - before.get(name, Count()):
-                self._say(f"    {_where(change):<24} {name}")
+        for name, count in change.rules.items():
+            self._say(f"    {_where(count):<16} {name}")
+        for reason, n in change.reasons.items():
+            self._say(f"    {_where(Count(slow=n)):<16} because of: {reason}")
         if not answers or any(a.status not in scene.expected for a in answers):
             self.wrong.append(scene.title)
             self._say(f"    wrong: expected {', '.join(map(str, sorted(scene.expected)))}")
