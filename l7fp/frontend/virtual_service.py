@@ -373,6 +373,11 @@ class HttpRoute:
         weights = [0 if item.weight is None else item.weight.value for item in self.route]
         if len(weights) > 1 and not sum(weights):
             decoder.error("L7FP204", self.span, f"{path}.route", "all weights are 0", "give at least one a weight")
+        share = self.mirror_percentage or self.mirror_percent
+        if share is not None and self.mirror is None:
+            decoder.warning(
+                "L7FP503", share.span, path, "a percentage to mirror has no effect without mirror", "remove it"
+            )
         if self.redirect is not None and self.redirect.prefix_rewrite is not None:
             for match in self.match:
                 if match.uri is not None and match.uri.prefix is None:

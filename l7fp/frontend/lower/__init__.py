@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from l7fp.diagnostics import Diagnostics
 from l7fp.frontend.ast import Ast, Object
-from l7fp.frontend.lower import services, workloads
+from l7fp.frontend.lower import annotated, services, workloads
 from l7fp.frontend.lower.authz import lower_authz
 from l7fp.frontend.lower.clusters import Clusters
 from l7fp.frontend.lower.context import Context
@@ -21,6 +21,7 @@ def lower(ast: Ast, sink: Diagnostics) -> Policy:
     """The policy; meaningless when `sink.failed` afterwards."""
     ast = _unique(ast, sink)
     context = Context(sink)
+    annotated.report(ast, sink)
     workloads.collect(ast, context)
     services.collect(ast, context)
     clusters = Clusters(ast, context)

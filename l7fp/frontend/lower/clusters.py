@@ -95,6 +95,9 @@ class Clusters:
             elif selector is not None:
                 hint = "remove it"
                 sink.warning("L7FP308", selector.span, f"{item}: workloadSelector is empty", hint)
+            if rule.export_to and "*" not in [scope.value for scope in rule.export_to]:
+                hint = "it holds for clients of all namespaces here"
+                sink.warning("L7FP401", rule.export_to[0].span, f"{item}: exportTo is not enforced", hint)
             host = fqdn(rule.host.value, item.namespace)
             by_host[host].append((item, rule))
             used = [name for name in self.context.services if name == host or wildcard_matches(host, name)]
