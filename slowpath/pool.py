@@ -102,7 +102,12 @@ class Pool:
             self.open += 1
             task = self._loop.create_task(self._connect(self._connect_timeout_ms))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._connect_over)
+
+    def _connect_over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._waiters and not self._closed:  # they came when this attempt counted still
+            self._refill()
 
     async def _connect(self, timeout_ms: int) -> None:
         try:
