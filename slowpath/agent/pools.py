@@ -135,8 +135,9 @@ class Pool:
         empty = rules.kernel.endpoints.empty[self.id]
         busy = self.busy()
         self._peak = max(self._peak, busy)
-        if empty != self._empty or busy * 4 > self.target * 3:
-            self.target = min(max(self.target, len(self.live)) * 2, rules.options.maximum)
+        # an empty pool that is still being filled says nothing
+        if len(self.live) >= self.target and (empty != self._empty or busy * 4 > self.target * 3):
+            self.target = min(self.target * 2, rules.options.maximum)
             self._peak_since, self._peak = now, busy
         elif now - self._peak_since > rules.options.shrink_after:
             self.target = max(rules.options.minimum, min(self.target, 2 * self._peak))

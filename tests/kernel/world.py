@@ -391,7 +391,7 @@ class World:
 
     @contextlib.contextmanager
     def client(self, cgroup: CgroupLike | None = None) -> Iterator[World]:
-        """The test process is in the clients' cgroup (or another) meanwhile."""
+        """The test process is in the clients' cgroup (or another) meanwhile; its connections are closed then."""
         where = (cgroup or self.clients).path
         home = own_cgroup()
         (where / "cgroup.procs").write_text(str(os.getpid()))
@@ -399,6 +399,9 @@ class World:
             yield self
         finally:
             (home / "cgroup.procs").write_text(str(os.getpid()))
+            for sock in self._sockets:
+                sock.close()
+            self._sockets.clear()
 
     def connect(self, address: str = VIP, port: int = PORT) -> Client:
         """A client connection."""
@@ -410,8 +413,6 @@ class World:
 
     def close(self) -> None:
         """End everything that was started."""
-        for sock in self._sockets:
-            sock.close()
         if self.agent and self.agent.poll() is None:
             self.agent.terminate()
             try:
