@@ -128,8 +128,8 @@ class _Composer:
     def _events(self) -> Iterator[Any]:
         text = self.source.text
         if self.source.name.endswith(".json"):
-            # JSON writes astral characters as two escapes, YAML knows no surrogates.
-            text = _SURROGATES.sub(lambda m: _join_surrogates(m[1], m[2]), text)
+            # JSON writes astral characters as two escapes, YAML knows no surrogates; JSON may indent with tabs.
+            text = _SURROGATES.sub(lambda m: _join_surrogates(m[1], m[2]), text).replace("\t", " ")
         try:
             yield from yaml.parse(text, Loader=_LOADER)
         except yaml.MarkedYAMLError as error:

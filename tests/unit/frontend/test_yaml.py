@@ -5,10 +5,19 @@ from __future__ import annotations
 import time
 
 import pytest
+import yaml
 
 from l7fp.diagnostics import Diagnostics
 from l7fp.frontend.yaml import Mapping, Node, Scalar, Sequence, parse
 from l7fp.source import SourceFile, Span
+
+
+@pytest.fixture(params=["CSafeLoader", "SafeLoader"], autouse=True)
+def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both of PyYAML's parsers: wheels without libyaml have the slow one alone."""
+    if not hasattr(yaml, request.param):
+        pytest.skip("this PyYAML has no libyaml")
+    monkeypatch.setattr("l7fp.frontend.yaml._LOADER", getattr(yaml, request.param))
 
 
 def _parse(text: str, name: str = "t.yaml") -> tuple[list[Node], list[tuple[str, Span]]]:
