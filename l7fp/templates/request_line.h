@@ -42,6 +42,13 @@ static long l7_method_step(u32 i, void *arg)
 	return 1;
 }
 
+/* What ends a path, `?`, and what some mode of normalisation changes or refuses: " % ; < > [ \\ ] ^ ` { | } */
+static __always_inline u64 l7_unplain(u64 w)
+{
+	return l7_between(w, '>', '?') | l7_between(w, ';', '<') | l7_between(w | L7_EACH(0x20), '{', '}') |
+	       l7_equal(w, '%') | l7_equal(w, '"') | l7_equal(w, '^') | l7_equal(w, '`');
+}
+
 /* The path goes on only as long as no normalisation would change it. h->last: 1 after a slash, 2 after `/.`,
  * 3 after `/..`, else 0. */
 static long l7_target_step(u32 i, void *arg)
@@ -55,7 +62,7 @@ static long l7_target_step(u32 i, void *arg)
 
 	if (h->state == L7_ON_PATH) {
 		slash = l7_equal(w, '/');
-		odd |= l7_equal(w, '?') | l7_equal(w, '%') | l7_equal(w, '\\') | l7_equal(w, ';');
+		odd |= l7_unplain(w);
 		odd |= (slash << 8 | (dots == 1 ? 0x80 : 0)) & (slash | l7_equal(w, '.'));
 		if (dots >= 2)
 			odd |= 0x80;
@@ -99,10 +106,10 @@ static long l7_target_step(u32 i, void *arg)
 		h->state = L7_ON_QUERY;
 		return 0;
 	}
-	if (c == '%' || c == '\\' || c == ';')
+	if (c < 0x21)
+		return l7_stop(h, L7_REASON_SYNTAX);
+	if (c > 0x7e || l7_unplain(c) & 0x80)
 		return l7_stop(h, L7_REASON_PATH_UNSAFE);
-	if (c < 0x21 || c > 0x7e)
-		return l7_stop(h, c < 0x21 ? L7_REASON_SYNTAX : L7_REASON_PATH_UNSAFE);
 	h->last = 0; /* `/.x` and `/..x` are names like any other */
 	return 0;
 }

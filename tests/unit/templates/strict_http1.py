@@ -89,7 +89,7 @@ def request(message: bytes, spec: Spec) -> Strict:
     """Raises RefusedError."""
     start, lines = _head(message, _REQUEST_LINE)
     path, mark, query = start[2].partition(b"?")
-    _need(not re.search(rb"[%\\;#]|//|/\.\.?(?:/|$)", path) and b"#" not in query)
+    _need(not re.search(rb"[^A-Za-z0-9._~!$&'()*+,:@=/-]|//|/\.\.?(?:/|$)", path) and b"#" not in query)
     host = _only(lines, b"host")
     _need(host is not None and _HOST.fullmatch(host))
     assert host is not None

@@ -51,7 +51,7 @@ def test_all_fields_of_an_accepted_request_have_their_places(host: Host) -> None
         "/..a",
         "/a.",
         "/a..b/",
-        "/~!$&'()*+,=:@|^`{}\"<>[]",
+        "/-._~!$&'()*+,=:@",
         "/" + "x" * 4000,
     ],
 )
@@ -75,7 +75,7 @@ def test_a_path_that_normalisation_may_change_is_left(host: Host, path: str) -> 
 
 
 @pytest.mark.parametrize("offset", range(8))
-@pytest.mark.parametrize("unsafe", ["//", "/./", "/../", "%", "\\", ";", "\x80"])
+@pytest.mark.parametrize("unsafe", ["//", "/./", "/../", "\x80", *'"%;<>[\\]^`{|}'])
 def test_unsafe_path_bytes_are_found_at_every_place_in_a_word(host: Host, offset: int, unsafe: str) -> None:
     got = host.request(request(f"GET /{'a' * offset}{unsafe}bbbbbbbbb HTTP/1.1"))
     assert got.reason is Reason.PATH_UNSAFE
