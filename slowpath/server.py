@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from l7fp.errors import L7fpError
 from l7fp.ir.interp import Source
 from l7fp.ir.model import Policy
+from l7fp.ir.parser import parse_policy
 from slowpath.connect import TcpConnector
 from slowpath.interfaces import DEFAULT_OPTIONS, NULL_LEDGER, Connector, FlowInfo, Options
 from slowpath.proxy import ProxyServer
@@ -136,21 +138,17 @@ async def serve(
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line of the stand-alone proxy; for tests and benchmarks."""
-    from l7fp.ir.parser import parse_policy
-
     parser = argparse.ArgumentParser(prog="python -m slowpath.server", description=__doc__)
     parser.add_argument("policy", type=Path, help="a policy in textual IR")
     parser.add_argument("--listen", action="append", required=True, metavar="ADDRESS:PORT=SERVICE_PORT")
     options = parser.parse_args(arguments)
-    policy = parse_policy(options.policy.read_text())
-    identify = identify_by_address(policy)
-    listeners = []
-    for item in options.listen:
-        where, _, service_port = item.partition("=")
-        address, _, port = where.rpartition(":")
-        listeners.append(
-            Listener(sock=listen(address.strip("[]"), int(port)), port=int(service_port), identify=identify)
-        )
+    try:
+        policy = parse_policy(options.policy.read_text())
+        identify = identify_by_address(policy)
+        listeners = [_listener(item, identify) for item in options.listen]
+    except (OSError, ValueError, L7fpError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
     def ready(alone: StandAlone) -> None:
         for listener in listeners:
@@ -158,6 +156,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     run(serve(policy, listeners, ready=ready))
     return 0
+
+
+def _listener(item: str, identify: Callable[[str], Source]) -> Listener:
+    """`ADDRESS:PORT=SERVICE_PORT`. Raises ValueError and OSError."""
+    where, _, service_port = item.partition("=")
+    address, _, port = where.rpartition(":")
+    sock = listen(address.strip("[]"), int(port))
+    return Listener(sock=sock, port=int(service_port), identify=identify)
 
 
 if __name__ == "__main__":
