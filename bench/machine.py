@@ -28,6 +28,12 @@ def _cpu() -> str:
     return platform.machine()
 
 
+def _envoy_version(line: str) -> str:
+    """`envoy version: HASH/1.40.0/Clean/RELEASE/BoringSSL` without all but the number."""
+    parts = line.rpartition("version: ")[2].split("/")
+    return parts[1] if len(parts) > 1 else line
+
+
 def describe() -> dict[str, str | int]:
     """Processor, kernel and versions."""
     try:
@@ -40,6 +46,6 @@ def describe() -> dict[str, str | int]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "l7fp": __version__,
-        "envoy": envoy.rpartition("version: ")[2],
+        "envoy": _envoy_version(envoy),
         "wrk": _first_line([find_wrk(), "-v"]).partition(" Copyright")[0],
     }

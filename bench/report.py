@@ -59,7 +59,7 @@ def _ratio(ours: float, theirs: float) -> str:
 
 def table(results: Mapping[str, Result]) -> list[list[str]]:
     """Header and rows: one contestant a row."""
-    rows = [["", "req/s", "p50", "p99", "CPU/req", "machine CPU/req", "bad"]]
+    rows = [["", "req/s", "p50", "p99", "CPU/req", "machine CPU/req", "bad", "in kernel"]]
     rows += [
         [
             r.driver,
@@ -69,6 +69,7 @@ def table(results: Mapping[str, Result]) -> list[list[str]]:
             f"{r.cpu_us:.1f} µs",
             f"{r.machine_us:.1f} µs",
             str(r.bad),
+            "" if r.offload is None else f"{100 * r.offload:.1f} %",
         ]
         for r in results.values()
     ]
@@ -93,6 +94,20 @@ def comparisons(report: Report) -> list[list[str]]:
             ratios.append((ours.cpu_us, other.cpu_us))
             rows.append([name, scenario.name, *(_ratio(a, b) for a, b in ratios)])
     return rows
+
+
+def diversion(report: Report) -> list[str]:
+    """What it costs when a request takes the slow path: l7fp's diverted loads beside the same ones in the kernel."""
+    out = []
+    for connections in (1, 64):
+        fast = report.of(f"get-{connections}").get("l7fp")
+        slow = report.of(f"diverted-{connections}").get("l7fp")
+        if fast and slow:
+            out.append(
+                f"{connections} connection{'s' if connections > 1 else ''}: p50 {duration(slow.p50_us)} instead of "
+                f"{duration(fast.p50_us)}, CPU per request {slow.cpu_us:.1f} µs instead of {fast.cpu_us:.1f} µs"
+            )
+    return out
 
 
 def losses(report: Report) -> list[str]:
@@ -135,6 +150,8 @@ def to_markdown(report: Report) -> str:
             parts.append(_markdown_table(table(results)))
     if len(rows := comparisons(report)) > 1:
         parts += ["## l7fp : other, as a ratio", _markdown_table(rows)]
+    if costs := diversion(report):
+        parts += ["## The cost of a diverted request", "\n".join(f"- {line}" for line in costs)]
     parts.append("## Where l7fp loses")
     lost = losses(report)
     parts.append("\n".join(f"- {line}" for line in lost) if lost else "Nowhere in these scenarios.")

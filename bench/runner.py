@@ -16,7 +16,10 @@ from bench.wrk import Sample
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Medians over the rounds of one contestant in one scenario; `samples` are the rounds."""
+    """Medians over the rounds of one contestant in one scenario; `samples` are the rounds.
+
+    `offload`: share of the requests that the kernel dealt with, None where there is no kernel path.
+    """
 
     scenario: str
     driver: str
@@ -26,6 +29,7 @@ class Result:
     cpu_us: float
     machine_us: float
     bad: int
+    offload: float | None
     samples: tuple[Sample, ...]
 
 
@@ -33,6 +37,7 @@ def _summarise(scenario: str, driver: str, samples: Sequence[Sample]) -> Result:
     def middle(of: Callable[[Sample], float]) -> float:
         return statistics.median(of(s) for s in samples)
 
+    shares = [s.offload for s in samples if s.offload is not None]
     return Result(
         scenario=scenario,
         driver=driver,
@@ -42,6 +47,7 @@ def _summarise(scenario: str, driver: str, samples: Sequence[Sample]) -> Result:
         cpu_us=middle(lambda s: s.cpu_us),
         machine_us=middle(lambda s: s.machine_us),
         bad=sum(s.bad for s in samples),
+        offload=statistics.median(shares) if shares else None,
         samples=tuple(samples),
     )
 
@@ -79,4 +85,10 @@ def run(
 
 
 def _once(driver: Driver, load: wrk.Load) -> Sample:
-    return wrk.run(load, url=driver.url, host=rules.HOST, pids=driver.pids, cgroup=driver.client_cgroup)
+    before = driver.handled()
+    sample = wrk.run(load, url=driver.url, host=rules.HOST, pids=driver.pids, cgroup=driver.client_cgroup)
+    after = driver.handled()
+    if before is None or after is None:
+        return sample
+    kernel, diverted = after[0] - before[0], after[1] - before[1]
+    return dataclasses.replace(sample, offload=kernel / max(1, kernel + diverted))

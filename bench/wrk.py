@@ -33,7 +33,8 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One run. Latencies in µs; CPU seconds of the watched processes (wrk too) and of the whole machine."""
+    """One run. Latencies in µs; CPU seconds of the watched processes (wrk too) and of the
+    whole machine. `offload`: share that the kernel dealt with, where there is a kernel path."""
 
     requests: int
     seconds: float
@@ -43,6 +44,7 @@ class Sample:
     mean_us: float
     bad: int
     cpu: CpuTimes
+    offload: float | None = None
 
     @property
     def rate(self) -> float:

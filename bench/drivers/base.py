@@ -29,5 +29,8 @@ class Driver(Protocol):
     def pids(self) -> list[int]:
         """Every process that works for a request, apart from the client."""
 
+    def handled(self) -> tuple[int, int] | None:
+        """Requests so far that the kernel dealt with, and those that it diverted; None where that means nothing."""
+
     def stop(self) -> None:
         """Idempotent."""

@@ -30,6 +30,9 @@ class Direct:
     def pids(self) -> list[int]:
         return [self._server.pid] if self._server else []
 
+    def handled(self) -> tuple[int, int] | None:
+        return None
+
     def stop(self) -> None:
         if self._server:
             stop([self._server])

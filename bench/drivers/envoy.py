@@ -51,6 +51,9 @@ class EnvoySidecars:
     def pids(self) -> list[int]:
         return [p.pid for p in self._processes]
 
+    def handled(self) -> tuple[int, int] | None:
+        return None
+
     def stop(self) -> None:
         stop(self._processes)
         self._processes.clear()

@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 from bench import backend, rules
-from bench.processes import cgroup_root, free_port, remove_cgroup, spawn, stop, wait_for_port
+from bench.processes import cgroup_root, free_port, spawn, stop, wait_for_port
+from bench.reaper import Reaper
 from l7fp.errors import UnavailableError
+from slowpath.agent.admin import ask
 
 
 class L7fpKernel:
@@ -24,6 +26,7 @@ class L7fpKernel:
         self._instance = f"l7fp-bench-{os.getpid()}"
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._cgroup: Path | None = None
+        self._reaper: Reaper | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -40,6 +43,7 @@ class L7fpKernel:
             raise UnavailableError("the kernel path needs root and a cgroup v2 mount", hint="sudo l7fp bench …")
         self._folder = tempfile.TemporaryDirectory(prefix="l7fp-bench-")
         self._cgroup = root / self._instance
+        self._reaper = Reaper(self._cgroup, self._instance)
         for part in ("client", "server", "agent"):
             (self._cgroup / part).mkdir(parents=True, exist_ok=True)
         port = free_port()
@@ -53,17 +57,19 @@ class L7fpKernel:
     def pids(self) -> list[int]:
         return [p.pid for p in self._processes]
 
+    def handled(self) -> tuple[int, int] | None:
+        status = ask(self._instance, {"op": "status"})
+        return sum(r["forwarded"] + r["replied"] for r in status["rules"]), sum(status["diverted"].values())
+
     def stop(self) -> None:
         stop(reversed(self._processes), timeout=10)
         self._processes.clear()
+        if self._reaper:
+            self._reaper.close()
+            self._reaper = self._cgroup = None
         if self._folder:
-            command = [sys.executable, "-m", "l7fp", "unload", "--instance", self._instance]
-            subprocess.run(command, capture_output=True, timeout=30)
             self._folder.cleanup()
             self._folder = None
-        if self._cgroup:
-            remove_cgroup(self._cgroup)
-            self._cgroup = None
 
 
 class L7fpSlow:
@@ -95,6 +101,9 @@ class L7fpSlow:
     def pids(self) -> list[int]:
         return [p.pid for p in self._processes]
 
+    def handled(self) -> tuple[int, int] | None:
+        return None
+
     def stop(self) -> None:
         stop(reversed(self._processes))
         self._processes.clear()
@@ -116,7 +125,8 @@ def serve(
         if any(line.startswith("ready") for line in text.splitlines()):
             return process
         if process.poll() is not None:
-            raise UnavailableError(f"l7fp did not start: {text.strip() or process.returncode}")
+            said = text.strip().removeprefix("l7fp: ") or f"status {process.returncode}"
+            raise UnavailableError(f"l7fp did not start: {said}")
         time.sleep(0.05)
     stop([process])
     raise UnavailableError(f"l7fp was not ready after {timeout:g} s: {log_path.read_text(errors='replace').strip()}")

@@ -49,7 +49,7 @@ def command(
         style = stdout_style()
         for scenario in made.scenarios:
             if results := made.of(scenario.name):
-                click.echo(f"{style.strong(scenario.title)}\n{table(report.table(results), right=range(1, 7))}\n")
+                click.echo(f"{style.strong(scenario.title)}\n{table(report.table(results), right=range(1, 8))}\n")
         for name, why in made.absent.items():
             click.echo(f"{style.warn('left out:')} {name}: {why}")
         for path in written[:1]:

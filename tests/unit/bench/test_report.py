@@ -62,6 +62,14 @@ def test_losing_case_is_listed_and_a_won_one_is_not() -> None:
     ]
 
 
+def test_cost_of_a_diverted_request_is_told_where_both_were_measured() -> None:
+    results = [_result("get-1", "l7fp", _sample(100, 5)), _result("diverted-1", "l7fp", _sample(50, 40))]
+    assert report.diversion(_report(results)) == [
+        "1 connection: p50 40 µs instead of 5 µs, CPU per request 20000.0 µs instead of 10000.0 µs"
+    ]
+    assert report.diversion(_report(results[:1])) == []
+
+
 def test_report_is_markdown_json_and_wellformed_plots(tmp_path: Path) -> None:
     made = _report([_result("get-64", "l7fp", _sample(300, 1)), _result("get-64", "envoy1", _sample(100, 5))])
     written = report.write(made, tmp_path / "out")
