@@ -83,9 +83,7 @@ class Struct:
 
 
 def _struct(name: str, doc: str, *fields: tuple[str, str] | tuple[str, str, str] | tuple[str, str, str, int]) -> Struct:
-    made = []
-    for f in fields:
-        made.append(StructField(f[1], f[0], f[3] if len(f) == 4 else 1, f[2] if len(f) > 2 else ""))
+    made = [StructField(f[1], f[0], f[3] if len(f) == 4 else 1, f[2] if len(f) > 2 else "") for f in fields]
     out = Struct(name, doc, tuple(made))
     at = 0
     for field in made:
@@ -321,8 +319,8 @@ class EventType(IntEnum):
 class CtlOp(IntEnum):
     """Operations of the control program that the agent runs by BPF_PROG_TEST_RUN (see `struct ctl`)."""
 
-    CLAIM = 1  # the agent will answer slot `id` for owner `arg`: fails (result 1) if the response started or it's not the owner's
-    RELEASE = 2  # the agent has finished an adopted transaction: back to the pool if it may be reused (result 0), else result 1
+    CLAIM = 1  # the agent will answer slot `id` for `arg`: result 1 if the response started or `arg` is not the owner
+    RELEASE = 2  # the agent has finished an adopted transaction: back to the pool (result 0), or not reusable (1)
     KILL = 3  # mark dead; result = state before
     OFFER = 4  # make slot `id` idle and push it to its endpoint's pool
     SWEEP = 5  # slots 1..`id`: claim those past their timeout and report each by an event; result = how many
@@ -467,8 +465,20 @@ STRUCTS: tuple[Struct, ...] = (
         ("u32", "target"),
         ("u64", "mask"),
     ),
-    _struct("port_entry", "value of `ports`, keyed by destination port", ("u32", "host_dfa"), ("u32", "port_bits_low"), ("u32", "port_bits_high"), ("u32", "_pad")),
-    _struct("vhost", "virtual host; host automaton's output - 1 is its index", ("u32", "path_dfa", "output is a decision-program address + 1"), ("u32", "fallback", "decision-program address when the automaton yields nothing")),
+    _struct(
+        "port_entry",
+        "value of `ports`, keyed by destination port",
+        ("u32", "host_dfa"),
+        ("u32", "port_bits_low"),
+        ("u32", "port_bits_high"),
+        ("u32", "_pad"),
+    ),
+    _struct(
+        "vhost",
+        "virtual host; host automaton's output - 1 is its index",
+        ("u32", "path_dfa", "output is a decision-program address + 1"),
+        ("u32", "fallback", "decision-program address when the automaton yields nothing"),
+    ),
     _struct(
         "header_entry",
         "a header the parser knows; header-name automaton's output is its index",
@@ -535,7 +545,9 @@ STRUCTS: tuple[Struct, ...] = (
         ("u32", "host_off", "in `blob`"),
         ("u32", "host_len", "0: keep"),
     ),
-    _struct("part", "a piece of a reply", ("u32", "kind", "enum PartKind"), ("u32", "off"), ("u32", "len"), ("u32", "_pad")),
+    _struct(
+        "part", "a piece of a reply", ("u32", "kind", "enum PartKind"), ("u32", "off"), ("u32", "len"), ("u32", "_pad")
+    ),
     _struct(
         "reply",
         "a reply made in the kernel: ranges of `parts`",
