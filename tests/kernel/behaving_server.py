@@ -78,9 +78,13 @@ class Connection:
         if "/fin" in target:
             return False
         if "/big" in target:
-            return self.answer(target, text.ljust(n, b"."), method)
+            self.sock.sendall(b"HTTP/1.1 200 OK\r\nServer: s\r\nContent-Length: %d\r\n\r\n" % max(n, len(text)))
+            self.stream(text, n, b"%s")
+            return True
         if "/chunked" in target:
-            self.chunked(text.ljust(n, b"."))
+            self.sock.sendall(b"HTTP/1.1 200 OK\r\nServer: s\r\nTransfer-Encoding: chunked\r\n\r\n")
+            self.stream(text, n, b"%x\r\n%s\r\n")
+            self.sock.sendall(b"0\r\n\r\n")
             return True
         if "/eof" in target:
             self.sock.sendall(b"HTTP/1.1 200 OK\r\nServer: s\r\n\r\n" + text.ljust(n, b"."))
@@ -120,12 +124,15 @@ class Connection:
         self.sock.sendall(head if method == "HEAD" else head + body)
         return True
 
-    def chunked(self, body: bytes) -> None:
-        self.sock.sendall(b"HTTP/1.1 200 OK\r\nServer: s\r\nTransfer-Encoding: chunked\r\n\r\n")
-        for at in range(0, len(body), 10_000):
-            piece = body[at : at + 10_000]
-            self.sock.sendall(b"%x\r\n" % len(piece) + piece + b"\r\n")
-        self.sock.sendall(b"0\r\n\r\n")
+    def stream(self, text: bytes, n: int, form: bytes) -> None:
+        """`text`, then dots up to `n` bytes, in pieces of that form."""
+        first = text.ljust(min(n, 10_000), b".")
+        self.sock.sendall(form % (len(first), first) if b"%x" in form else form % first)
+        left, piece = n - len(first), b"." * 50_000
+        while left > 0:
+            now = piece[:left]
+            self.sock.sendall(form % (len(now), now) if b"%x" in form else now)
+            left -= len(now)
 
     def reset(self) -> None:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
