@@ -29,7 +29,8 @@ from l7fp.codegen.words import (
 from l7fp.ir.model import Endpoint, FieldKind, Policy, RouteTable, VirtualHost
 from l7fp.ir.passes.classify import Classification, Slow
 
-MAX_VHOST_STATES = 40_000
+MAX_VHOST_STATES = 20_000
+"""Path-automaton states of a virtual host beyond those that its patterns' own text takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,7 @@ class _Planner:
                 lambda accepted: outputs[(accepted & -accepted).bit_length() - 1] if accepted else 0,
                 key=("hosts", tuple(outputs)),
                 decisive=(1 << len(domains)) - 1,
+                max_states=MAX_VHOST_STATES + 4 * sum(len(d) for v in table.virtual_hosts for d in v.domains),
             )
         return abi.BY_NAME["port_entry"].pack(host_dfa=host_dfa)
 
@@ -176,7 +178,7 @@ class _Planner:
         candidates.append(Candidate(self.no_route))
         while True:
             try:
-                path_dfa, fallback = self.programs.decide(candidates, max_states=MAX_VHOST_STATES)
+                path_dfa, fallback = self.programs.decide(candidates, max_states=MAX_VHOST_STATES + _text(candidates))
             except BudgetError as e:
                 self.shed(candidates, owners, str(e))
                 continue
@@ -192,6 +194,12 @@ class _Planner:
             if _cost(candidates[n]) == worst:
                 candidates[n] = Candidate(self.routes.slow_record(name), (), candidates[n].tests)
                 self.routes.demoted.setdefault(name, why)
+
+
+def _text(candidates: list[Candidate]) -> int:
+    """Bytes of all literals: states that an automaton of these patterns has without any explosion."""
+    patterns = (p for c in candidates for term in c.paths for p in term.patterns)
+    return sum(len(e) for p in patterns for e in p.elements if isinstance(e, bytes))
 
 
 def _cost(candidate: Candidate) -> int:

@@ -19,8 +19,3 @@ def test_plan_and_c(golden: Callable[[Path, str], None]) -> None:
     plan = build(policy, classify(policy))
     golden(GOLDEN / "sample.plan", plan_json.text(plan))
     golden(GOLDEN / "sample.tables.h", render.tables_header(plan))
-
-
-def test_abi_header(golden: Callable[[Path, str], None]) -> None:
-    lines = [line for line in render.abi_header().splitlines(True) if "FINGERPRINT" not in line]
-    golden(GOLDEN / "abi.h", "".join(lines))

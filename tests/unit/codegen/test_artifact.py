@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -116,3 +119,27 @@ def test_a_failed_write_leaves_nothing(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="taken"):
         artifact.write(bundle, tmp_path / "taken")
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+
+
+def test_plans_do_not_depend_on_the_order_of_hashes() -> None:
+    program = (
+        "import hashlib\n"
+        "from l7fp.codegen import plan_json, render\n"
+        "from tests.unit.codegen.policies import planned, sample\n"
+        "plan = planned(sample())\n"
+        "text = repr((plan_json.dump(plan), plan.tables, sorted(render.render(plan).items())))\n"
+        "print(hashlib.sha256(text.encode()).hexdigest())\n"
+    )
+    root = Path(__file__).parents[3]
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=root,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(digests) == 1
