@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, cast
 
 from l7fp.ir.model import HeaderEdits
 from slowpath.body import LAST_CHUNK, chunk
+from slowpath.download import Download
 from slowpath.headers import response_head
 from slowpath.http1 import Framing, ResponseHead
-from slowpath.replies import before_response, local_reply
+from slowpath.replies import Reply, before_response
 from slowpath.retry import Failure
 from slowpath.splice import Splice
 from slowpath.upstream import UpstreamConnection
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from slowpath.client import ClientConnection
 
 _NEVER = float("inf")
-_PIECE = 262144
 
 
 class AdoptedResponse:
@@ -46,7 +46,7 @@ class AdoptedResponse:
         self._mode = Framing.NONE
         self._started = False
         self._over = False
-        self._splice: Splice | None = None
+        self._download: Download | None = None
         self._up = UpstreamConnection(upstream.dup(), max_head=client.server.options.max_head)
         self._up.expect(self, is_head=is_head)
         if timeout_ms is not None:
@@ -69,9 +69,9 @@ class AdoptedResponse:
             return
         self._over = True
         self._client.server.deadlines.forget(self)
-        if self._splice is not None:
-            self._splice.cancel()
-            self._splice = None
+        if self._download is not None:
+            self._download.cancel()
+            self._download = None
         if self._connected:
             reusable = reusable and self._up.finish()
             self._up.close()  # the duplicate
@@ -95,8 +95,7 @@ class AdoptedResponse:
         if done:
             self._finish()
         elif self._up.left >= client.server.options.splice_at_least:
-            self._up.transport.pause_reading()
-            client.when_flushed(self._begin_splice)
+            self._download = Download(client, self._up, before_last=lambda: None, on_done=self._downloaded)
 
     def response_data(self, data: bytes, done: bool) -> None:
         self._client.send(self._frame(data, done))
@@ -112,26 +111,12 @@ class AdoptedResponse:
         self._client.server.stats.outcomes["via_upstream"] += 1
         self._done(True, close=False)
 
-    def _begin_splice(self) -> None:
-        client, up = self._client, self._up
-        if self._over:
-            return
-
-        def before_write(n: int, last: bool) -> None:
-            client.ledger.promise(n)
-            client.touch()
-
-        def on_done(ok: bool) -> None:
-            self._splice = None
-            if ok:
-                up.body_taken()
-                self._finish()
-            else:
-                self._break()
-
-        self._splice = Splice(
-            client.server.loop, up.sock, client.sock, up.left, before_write=before_write, on_done=on_done
-        )
+    def _downloaded(self, ok: bool) -> None:
+        self._download = None
+        if ok:
+            self._finish()
+        else:
+            self._break()
 
     def switched(self, head: ResponseHead, data: bytes) -> None:
         """Never called: no tunnel was asked for. Nor are the next two."""
@@ -168,7 +153,7 @@ class AdoptedResponse:
         stats = self._client.server.stats
         stats.outcomes[code] += 1
         stats.statuses[5] += 1
-        self._client.send(local_reply(status, code).render())
+        self._client.send(Reply(status, code).render())  # no body: it may answer a HEAD
         self._done(False, close=False)
 
     def upstream_writable(self, writable: bool) -> None:
@@ -176,7 +161,7 @@ class AdoptedResponse:
 
     def client_writable(self, writable: bool) -> None:
         """The client takes more, or should be left alone for a while."""
-        if self._splice is not None or not self._connected or self._up.transport.is_closing():
+        if self._download is not None or not self._connected or self._up.transport.is_closing():
             return
         if writable:
             self._up.transport.resume_reading()

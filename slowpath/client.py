@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from l7fp.ir.model import HeaderEdits
@@ -14,7 +15,7 @@ from slowpath.body import RequestBody
 from slowpath.exchange import Exchange
 from slowpath.http1 import Rejected
 from slowpath.interfaces import FlowInfo, Ledger
-from slowpath.replies import local_reply
+from slowpath.replies import Reply, local_reply
 from slowpath.splice import Splice
 from slowpath.tunnel import Tunnel
 
@@ -38,6 +39,7 @@ class ClientConnection(asyncio.Protocol):
         self.sock = sock
         self.flow = flow
         self.ledger = ledger
+        self.conflicted: Callable[[], bool] | None = None
         self.on_open: Callable[[], None] | None = None
         self.on_eof: Callable[[], None] | None = None
         self.on_closed: Callable[[], None] | None = None
@@ -118,6 +120,10 @@ class ClientConnection(asyncio.Protocol):
     def _next(self) -> bool:
         """Start on the first request in the buffer; False if it is not all there or not acceptable."""
         server = self.server
+        if self.conflicted is not None and self.conflicted():
+            self.flow = replace(self.flow, source=replace(self.flow.source, conflict=True))
+            self.conflicted = None  # once is for ever
+            self._router = self._version.router(self.flow)
         if self._version is not server.version:
             self._version = server.version
             self._router = self._version.router(self.flow)
@@ -448,7 +454,7 @@ class ClientConnection(asyncio.Protocol):
             return False
         self.server.stats.outcomes[code] += 1
         self.server.stats.statuses[status // 100] += 1
-        self.send(local_reply(status, code).render())
+        self.send(Reply(status, code).render())  # no body: the request may have been a HEAD
         return True
 
     def relay_response(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, cast
 
 from slowpath.balance import Host
 from slowpath.body import LAST_CHUNK, chunk
+from slowpath.download import Download
+from slowpath.headers import response_head
 from slowpath.http1 import IDEMPOTENT, Framing, ResponseHead
 from slowpath.replies import FAILURES, TIMEOUT, Reply, local_reply
 from slowpath.retry import Failure, Replay, backoff_ms
 from slowpath.router import Choice, Prepared, Verdict
-from slowpath.splice import Splice
 from slowpath.tunnel import Tunnel
 from slowpath.upstream import UpstreamConnection
 
@@ -34,13 +35,13 @@ class Exchange:
         "_client",
         "_close",
         "_continued",
+        "_download",
         "_fresh",
         "_host",
         "_mode",
         "_over",
         "_prepared",
         "_route_deadline",
-        "_splice",
         "_started",
         "_timer",
         "_tried",
@@ -70,7 +71,7 @@ class Exchange:
         self._host: Host | None = None
         self._mode = Framing.NONE
         self._over = False  # the response is complete, or nobody waits for it any more
-        self._splice: Splice | None = None
+        self._download: Download | None = None
         self._started = False  # response bytes were sent to the client
         self._timer: asyncio.TimerHandle | None = None
         self._tried: list[Host] = []
@@ -284,9 +285,9 @@ class Exchange:
     def _give_up(self) -> None:
         """Let go of the server, whatever state the try is in."""
         up, self._up = self._up, None
-        if self._splice is not None:
-            self._splice.cancel()
-            self._splice = None
+        if self._download is not None:
+            self._download.cancel()
+            self._download = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -317,7 +318,7 @@ class Exchange:
     def informational(self, head: ResponseHead) -> None:
         # 100 was answered by the proxy itself.
         if head.status != 100 and not self._prepared.head.http10:
-            self._client.send(self._verdict.response(head, Framing.NONE, http10=True, close=False))
+            self._client.send(response_head(head, Framing.NONE, (), http10=False, close=False))
 
     def response_head(self, head: ResponseHead, framing: Framing, data: bytes, done: bool) -> None:
         request = self._prepared.head
@@ -358,8 +359,9 @@ class Exchange:
             self._complete(out)
         else:
             client.send(out)
-            if framing is Framing.LENGTH:
-                self._maybe_splice()
+            up = self._up
+            if up is not None and framing is Framing.LENGTH and up.left >= client.server.options.splice_at_least:
+                self._download = Download(client, up, before_last=self._before_last, on_done=self._downloaded)
 
     def response_data(self, data: bytes, done: bool) -> None:
         if self._mode is Framing.CHUNKED:
@@ -416,46 +418,24 @@ class Exchange:
             self._client.ledger.settle(self.consumed)
         self._client.exchange_done(close=self._close)
 
-    def _maybe_splice(self) -> None:
-        up, client = self._up, self._client
-        if up is None or up.left < client.server.options.splice_at_least:
-            return
-        up.transport.pause_reading()
-        client.when_flushed(self._begin_splice)
-
-    def _begin_splice(self) -> None:
-        up, client = self._up, self._client
-        if up is None or self._over:
-            return
-        self._splice = Splice(
-            client.server.loop, up.sock, client.sock, up.left, before_write=self._before_splice, on_done=self._spliced
-        )
-
-    def _before_splice(self, n: int, last: bool) -> None:
-        client = self._client
-        client.ledger.promise(n)
-        client.touch()
-        if last and self.request_done and not self._close:
-            client.ledger.settle(self.consumed)
+    def _before_last(self) -> None:
+        if self.request_done and not self._close and not self._client.ending:
+            self._client.ledger.settle(self.consumed)
             self.consumed = 0
 
-    def _spliced(self, ok: bool) -> None:
-        self._splice = None
+    def _downloaded(self, ok: bool) -> None:
+        self._download = None
         up = self._up
-        if up is None:
-            return
-        if not ok:
+        if ok:
+            self._complete(b"")
+        elif up is not None:
             up.close()
             self.upstream_failed(Failure.RESET)
-            return
-        up.transport.resume_reading()
-        up.body_taken()
-        self._complete(b"")
 
     def client_writable(self, writable: bool) -> None:
         """The client takes more, or should be left alone for a while."""
         up = self._up
-        if up is None or self._splice is not None or up.transport.is_closing():
+        if up is None or self._download is not None or up.transport.is_closing():
             return
         if writable:
             up.transport.resume_reading()
@@ -483,7 +463,8 @@ class Exchange:
         stats = client.server.stats
         stats.tunnels += 1
         stats.statuses[1] += 1
-        client.send(self._verdict.response(head, Framing.NONE, http10=True, close=False) + data)
+        edits = self._verdict.decision.response_edits
+        client.send(response_head(head, Framing.NONE, edits, http10=False, close=False) + data)
         client.server.deadlines.forget(self)
         client.tunnel_open(Tunnel(client, up, self._tunnel_ended))
 

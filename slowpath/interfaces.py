@@ -98,6 +98,8 @@ class ClientHandle(Protocol):
     """
 
     flow: FlowInfo
+    conflicted: Callable[[], bool] | None
+    """Asked before each request: whether somebody whom `flow.source` does not describe has sent on the connection."""
     on_open: Callable[[], None] | None
     """Called once when the connection is set up; before, the methods that write refuse."""
     on_eof: Callable[[], None] | None
@@ -106,7 +108,8 @@ class ClientHandle(Protocol):
     """Called once when the socket has been closed, whatever the cause."""
 
     def reply_now(self, status: int, code: str) -> bool:
-        """Answer a failed kernel transaction (503, 504). False if the connection is gone or cannot take it."""
+        """Answer a failed kernel transaction (503, 504), without a body because it may have been a HEAD.
+        False if the connection is gone or cannot take it."""
 
     def relay_response(
         self,

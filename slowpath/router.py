@@ -158,14 +158,20 @@ class PolicyVersion:
         self.balancers = {c.name: Balancer(c, pool, now, rand) for c in policy.clusters}
         self.header_names = headers_looked_at(policy)
         self.options = options
+        # One store for all flows, or memory would grow with their number.
+        self.heads: Memo[tuple[int, bytes], Prepared] = Memo(options.memo_entries // 4)
+        self.plans: Memo[tuple[object, ...], Plan] = Memo(options.memo_entries)
+        self.once: set[int] = set()
         self._routers: Memo[tuple[object, ...], FlowRouter] = Memo(1024)
+        self._count = 0
 
     def router(self, flow: FlowInfo) -> FlowRouter:
         """The router for connections like `flow`."""
         key = (flow.port, flow.destination_ip, flow.source, flow.peer)
         router = self._routers.get(key)
         if router is None:
-            router = FlowRouter(self, flow)
+            self._count += 1
+            router = FlowRouter(self, flow, self._count)
             self._routers.put(key, router)
         return router
 
@@ -173,18 +179,16 @@ class PolicyVersion:
 class FlowRouter:
     """Routes the requests of connections that go to one port and come from one source."""
 
-    __slots__ = ("_flow", "_heads", "_once", "_plans", "_version")
+    __slots__ = ("_flow", "_number", "_version")
 
-    def __init__(self, version: PolicyVersion, flow: FlowInfo) -> None:
+    def __init__(self, version: PolicyVersion, flow: FlowInfo, number: int) -> None:
         self._version = version
         self._flow = flow
-        self._heads: Memo[bytes, Prepared] = Memo(version.options.memo_entries // 8)
-        self._once: set[int] = set()
-        self._plans: Memo[tuple[object, ...], Plan] = Memo(version.options.memo_entries)
+        self._number = number
 
     def known(self, raw: bytes) -> Prepared | None:
         """What `prepare` once made of exactly these bytes, if it is remembered."""
-        return self._heads.get(raw)
+        return self._version.heads.get((self._number, raw))
 
     def prepare(self, raw: bytes) -> Prepared:
         """The request whose head is `raw`, with its plan. Raises `Rejected`."""
@@ -199,23 +203,25 @@ class FlowRouter:
                 seen=seen,
                 upgrade=head.upgrade if head.upgrade in UPGRADES else "",
             )
-        names = self._version.header_names
+        version = self._version
+        names = version.header_names
         relevant = tuple([h for h in head.seen if h[0] in names]) if names else ()
-        key = (head.method, head.target, head.authority, relevant)
-        plan = self._plans.get(key)
+        key = (self._number, head.method, head.target, head.authority, relevant)
+        plan = version.plans.get(key)
         if plan is None:
             plan = self._plan(head)
-            self._plans.put(key, plan)
+            version.plans.put(key, plan)
         prepared = Prepared(head, plan, self._flow.peer)
         if len(raw) <= _MEMO_HEAD:
             # Kept from the second time on: most heads with an id in them come only once.
-            digest = hash(raw)
-            if digest in self._once:
-                self._heads.put(raw, prepared)
+            memo_key = (self._number, raw)
+            digest = hash(memo_key)
+            if digest in version.once:
+                version.heads.put(memo_key, prepared)
             else:
-                if len(self._once) >= options.memo_entries:
-                    self._once.clear()
-                self._once.add(digest)
+                if len(version.once) >= options.memo_entries:
+                    version.once.clear()
+                version.once.add(digest)
         return prepared
 
     def _request(self, head: RequestHead) -> Request:

@@ -332,6 +332,16 @@ def test_adopted_response_that_never_comes_is_a_503(adoption: Adoption, raw: byt
     assert adoption.client.get().status == 503
 
 
+def test_answers_for_the_kernel_fit_a_head_request_too(adoption: Adoption) -> None:
+    assert adoption.proxy.call(lambda: adoption.handle.reply_now(504, "response_timeout"))
+    answer = adoption.client.response("HEAD")
+    assert (answer.status, answer.get("content-length")) == (504, "0")
+    adoption.relay(is_head=True)
+    adoption.server.close()
+    assert adoption.client.response("HEAD").status == 503
+    assert adoption.client.quiet()
+
+
 def test_adopted_nonsense_is_a_502(adoption: Adoption) -> None:
     adoption.relay()
     adoption.server.sendall(b"HTTP/1.1 101 X\r\nupgrade: websocket\r\n\r\n")

@@ -336,7 +336,7 @@ def test_memory_of_heads_stays_bounded(backend: Backend) -> None:
             for i in range(500):
                 for _ in range(2):
                     assert client.get(f"/{i}").status == 204
-        router = proxy.clients[0]._router
-        assert len(router._heads) <= 20
-        assert len(router._plans) <= 160
-        assert len(router._once) <= 80
+        version = proxy.server.version
+        assert 0 < len(version.heads) <= 40
+        assert 80 <= len(version.plans) <= 160
+        assert len(version.once) <= 80
