@@ -94,6 +94,8 @@ class Connections:
             return
         client = self._serve(sock, flow, ConnLedger(self._kernel.conns, self._kernel.slots, self._watch, conn_id))
         self._opening.add(conn_id)
+        flags, at = self._kernel.conns.flags, index(conn_id)
+        client.conflicted = lambda: bool(flags[at] & abi.ConnFlag.IDENTITY_CONFLICT)
         client.on_open = lambda: self._opened(conn_id, client)
         client.on_eof = lambda: self._eof(conn_id)
         client.on_closed = lambda: self._closed(conn_id)

@@ -20,6 +20,7 @@ class FakeClient:
 
     def __init__(self, sock: socket.socket, flow: FlowInfo, ledger: Ledger) -> None:
         self.sock, self.flow, self.ledger = sock, flow, ledger
+        self.conflicted: Callable[[], bool] | None = None
         self.on_open: Callable[[], None] | None = None
         self.on_eof: Callable[[], None] | None = None
         self.on_closed: Callable[[], None] | None = None
@@ -87,6 +88,18 @@ async def test_an_accepted_connection_reaches_the_proxy_with_its_account() -> No
     assert at.clients[0].flow.conn_id == 5
     at.clients[0].ledger.promise(10)
     assert at.kernel.conns.sent[5] == 10
+    at.close()
+
+
+@in_loop
+async def test_the_proxy_learns_of_an_identity_that_became_ambiguous() -> None:
+    at = Setting()
+    at.admit(5)
+    conflicted = at.clients[0].conflicted
+    assert conflicted
+    assert not conflicted()
+    at.kernel.conns.flags[5] = ConnFlag.IDENTITY_CONFLICT
+    assert conflicted()
     at.close()
 
 
