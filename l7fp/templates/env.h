@@ -10,6 +10,8 @@
  *   l7_pop(v, off, n)           removes n bytes at off
  *   l7_loop(n, fn, arg, 0)      calls fn(i, arg) for i < n until it returns 1; n is not provably 0
  *
+ * and, to pass a view that has not been moved to an L7_GLOBAL function, L7_CTX_OF(v) and in there L7_VIEW_OF(c).
+ *
  * Those that can fail return 0 for success and then leave the message unchanged otherwise. Of a message that
  * nobody has pulled, pushed or popped, VIEW_BEGIN is byte 0.
  */
@@ -19,9 +21,21 @@
 #include "abi.h"
 #ifdef L7_HOST
 #define __noinline __attribute__((noinline))
+#define L7_GLOBAL static __noinline
 #else
 #include "helpers.h"
+/* A function that the verifier checks by itself, once, for any arguments, and not again behind every path to every
+ * call. It takes scalars, the context (L7_CTX) and pointers to structs, which may be NULL for all it knows; callers
+ * learn nothing about what it returns. */
+#define L7_GLOBAL __noinline
 #endif
+
+/* A global function's result as a callback's: the compiler knows that it is 0 or 1 and the verifier doesn't. */
+static __always_inline long l7_zero_or_one(int result)
+{
+	asm volatile("" : "+r"(result));
+	return result ? 1 : 0;
+}
 
 /* a position in a message as the verifier accepts it for pointer arithmetic */
 #define L7_OFF_MASK 0x7fff
@@ -32,6 +46,9 @@ struct l7_view {
 	struct sk_msg_md *ctx;
 };
 
+#define L7_CTX struct sk_msg_md
+#define L7_CTX_OF(v) ((v)->ctx)
+#define L7_VIEW_OF(c) { .ctx = (c) }
 #define VIEW_BEGIN(v) ((u8 *)(v)->ctx->data)
 #define VIEW_END(v) ((u8 *)(v)->ctx->data_end)
 #define l7_loop(n, fn, arg, flags) bpf_loop((n), (fn), (arg), (flags))
@@ -67,6 +84,9 @@ struct l7_view {
 	u32 base; /* byte of the message at VIEW_BEGIN */
 };
 
+#define L7_CTX struct __sk_buff
+#define L7_CTX_OF(v) ((v)->ctx)
+#define L7_VIEW_OF(c) { .ctx = (c) }
 #define VIEW_BEGIN(v) ((u8 *)(long)(v)->ctx->data + L7_TC_HEADER + ((v)->base & L7_TC_BASE_MASK))
 #define VIEW_END(v) ((u8 *)(long)(v)->ctx->data_end)
 #define l7_loop(n, fn, arg, flags) bpf_loop((n), (fn), (arg), (flags))
@@ -138,6 +158,9 @@ struct l7_view {
 	u32 changes, fail_at;
 };
 
+#define L7_CTX struct l7_view
+#define L7_CTX_OF(v) (v)
+#define L7_VIEW_OF(c) *(c)
 #define VIEW_BEGIN(v) ((v)->buf + (v)->window)
 #define VIEW_END(v) ((v)->buf + (v)->window_end)
 

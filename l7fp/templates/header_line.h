@@ -103,13 +103,19 @@ static __always_inline long l7_transfer_encoding(struct l7_parser *p, u32 off)
 }
 
 /* The name of header `index` has been read; its value begins at h->off. Decides how that is read. */
-static __noinline long l7_value_starts(struct l7_parser *p, u32 index)
+L7_GLOBAL int l7_value_starts(L7_CTX *c, struct l7_head *h, u32 index)
 {
-	struct l7_head *h = p->h;
+	struct l7_view v = L7_VIEW_OF(c);
+	struct l7_parser made = { .v = &v, .h = h, .cells = l7_cells() }, *p = &made;
 	struct l7_header_entry *t;
-	u32 slot, off = h->off;
-	u8 *e = VIEW_END(p->v), *q = (u8 *)VIEW_BEGIN(p->v) + (off & L7_OFF_MASK);
+	u32 slot, off;
+	u8 *e, *q;
 
+	if (!h)
+		return 1;
+	off = h->off;
+	e = VIEW_END(p->v);
+	q = (u8 *)VIEW_BEGIN(p->v) + (off & L7_OFF_MASK);
 	t = h->flags & L7_HEAD_RESPONSE ? l7_response_header(index) : l7_header(index);
 	if (!t)
 		return l7_stop(h, L7_REASON_SYNTAX);
@@ -166,14 +172,18 @@ static __noinline long l7_value_starts(struct l7_parser *p, u32 index)
 }
 
 /* Inside a value that counts: the word at h->off. */
-static __noinline long l7_value_step(struct l7_parser *p)
+L7_GLOBAL int l7_value_step(L7_CTX *ctx, struct l7_head *h)
 {
-	struct l7_head *h = p->h;
-	u8 *d = VIEW_BEGIN(p->v), *e = VIEW_END(p->v);
-	u32 off = h->off & L7_OFF_MASK, n, i;
-	u64 w = l7_load(p->v, d, e, off), stop;
-	u8 c;
+	struct l7_view v = L7_VIEW_OF(ctx);
+	struct l7_parser made = { .v = &v, .h = h, .cells = l7_cells() }, *p = &made;
+	u8 *d = VIEW_BEGIN(p->v), *e = VIEW_END(p->v), c;
+	u32 off, n, i;
+	u64 w, stop;
 
+	if (!h || !p->cells)
+		return 1;
+	off = h->off & L7_OFF_MASK;
+	w = l7_load(p->v, d, e, off);
 	switch (h->state) {
 	case L7_ON_VALUE:
 		stop = l7_controls(w) | (w & L7_HIGH);
@@ -192,7 +202,7 @@ static __noinline long l7_value_step(struct l7_parser *p)
 	}
 	n = stop ? l7_first(stop) : 8;
 	if (h->state == L7_ON_VALUE) {
-		h->dfa = l7_dfa_run(p->cells, h->dfa, w, n);
+		h->dfa = l7_dfa_run(h->dfa, w, n);
 		if (n)
 			h->last = l7_byte(w, n - 1);
 	} else if (h->state == L7_ON_LENGTH) {
@@ -270,7 +280,7 @@ static long l7_header_step(u32 i, void *arg)
 	if (off >= L7_MAX_HEAD)
 		return l7_stop(h, L7_REASON_HEAD_TOO_LARGE);
 	if (state > L7_ON_SKIPPED)
-		return l7_value_step(p);
+		return l7_zero_or_one(l7_value_step(L7_CTX_OF(p->v), h));
 	if (state == L7_ON_SKIPPED)
 		goto skip;
 	dfa = h->dfa;
@@ -301,7 +311,7 @@ static long l7_header_step(u32 i, void *arg)
 		if (dfa && n)
 			dfa = l7_dfa_next(p->cells, dfa, w); /* where most names end to matter, without a call */
 		if (dfa && n > 1)
-			dfa = l7_dfa_run(p->cells, dfa, w >> 8, n - 1);
+			dfa = l7_dfa_run(dfa, w >> 8, n - 1);
 		off += n;
 		if (stop)
 			break;
@@ -323,7 +333,7 @@ static long l7_header_step(u32 i, void *arg)
 	h->off = off;
 	k = dfa ? l7_dfa_output(p->cells, dfa) : 0;
 	if (k)
-		return l7_value_starts(p, k);
+		return l7_zero_or_one(l7_value_starts(L7_CTX_OF(p->v), h, k));
 	h->state = L7_ON_SKIPPED;
 skip:
 	q = d + off;
@@ -363,6 +373,19 @@ skip:
 		return 0;
 	}
 	return l7_end_line(p, off, 0, 0);
+}
+
+/* All lines from h->off on, to the empty one. 0 or a reason. */
+L7_GLOBAL u32 l7_header_lines(L7_CTX *c, struct l7_head *h)
+{
+	struct l7_view v = L7_VIEW_OF(c);
+	struct l7_parser p = { .v = &v, .h = h, .cells = l7_cells() };
+
+	if (!h || !p.cells)
+		return L7_REASON_NO_POLICY;
+	h->reason = L7_REASON_HEAD_TOO_LARGE;
+	l7_loop(2 * L7_MAX_HEAD, l7_header_step, &p, 0);
+	return h->reason;
 }
 
 #endif

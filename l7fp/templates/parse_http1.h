@@ -36,78 +36,29 @@ static __always_inline void l7_start(struct l7_head *h, u32 len, u32 flags)
 	h->connection.len = 0;
 }
 
-/* Runs a step over the rest of a part of the head; a step ends it through l7_stop(). */
-#define L7_RUN(n, step, p, h) ((h)->reason = L7_REASON_HEAD_TOO_LARGE, l7_loop((n), (step), (p), 0), (h)->reason)
-
 static u32 l7_parse_request(struct l7_view *v, u32 len, struct l7_head *h)
 {
-	struct l7_parser p = { .v = v, .h = h, .cells = l7_cells() };
-	u8 *q, *e;
-	u32 off;
-	u64 w;
-
 	l7_start(h, len, 0);
-	if (!p.cells)
-		return h->reason = L7_REASON_NO_POLICY;
-	h->dfa = L7_METHOD_DFA;
-	h->reason = 0;
-	l7_loop(4, l7_method_step, &p, 0);
-	if (h->reason)
+	if (l7_request_line(L7_CTX_OF(v), h))
 		return h->reason;
-	if (!h->method_len)
-		return h->reason = L7_REASON_SYNTAX;
-	off = h->method_len + 1;
-	q = (u8 *)VIEW_BEGIN(v) + (off & L7_OFF_MASK);
-	e = VIEW_END(v);
-	if (q + 1 > e) {
-		l7_cut_short(h);
-		return h->reason;
-	}
-	if (*q != '/')
-		return h->reason = L7_REASON_SYNTAX;
-	h->path_off = off;
-	h->off = off;
-	h->state = L7_ON_PATH;
-	if (L7_RUN(2 * L7_MAX_HEAD, l7_target_step, &p, h))
-		return h->reason;
-	off = h->off;
-	q = (u8 *)VIEW_BEGIN(v) + (off & L7_OFF_MASK);
-	e = VIEW_END(v);
-	w = l7_load(v, VIEW_BEGIN(v), e, off);
-	if (q + 10 > e) {
-		if (!l7_may_become(w, L7_HTTP_1_1) || (q + 9 <= e && q[8] != '\r'))
-			return h->reason = L7_REASON_SYNTAX;
-		l7_cut_short(h);
-		return h->reason;
-	}
-	if (w != L7_HTTP_1_1 || q[8] != '\r' || q[9] != '\n')
-		return h->reason = L7_REASON_SYNTAX;
-	h->off = off + 10;
 	h->state = L7_ON_LINE;
-	if (L7_RUN(2 * L7_MAX_HEAD, l7_header_step, &p, h))
+	if (l7_header_lines(L7_CTX_OF(v), h))
 		return h->reason;
 	if (!(h->flags & L7_HEAD_HAS_HOST))
 		return h->reason = L7_REASON_SYNTAX;
 	if (h->content_length && h->flags & L7_HEAD_NO_BODY)
 		return h->reason = L7_REASON_BODY_UNEXPECTED;
-	if (L7_QUERY_DFA && h->query_len) {
-		h->off = h->query_off + 1;
-		h->state = L7_ON_QUERY_NAME;
-		h->dfa = L7_QUERY_DFA;
-		return L7_RUN(2 * L7_MAX_HEAD, l7_query_step, &p, h);
-	}
+	if (L7_QUERY_DFA && h->query_len)
+		return l7_query_parameters(L7_CTX_OF(v), h);
 	return 0;
 }
 
 static u32 l7_parse_response(struct l7_view *v, u32 len, struct l7_head *h, u32 is_head)
 {
-	struct l7_parser p = { .v = v, .h = h, .cells = l7_cells() };
 	u8 *q = VIEW_BEGIN(v), *e = VIEW_END(v);
 	u32 empty;
 
 	l7_start(h, len, L7_HEAD_RESPONSE | (is_head ? L7_HEAD_IS_HEAD : 0));
-	if (!p.cells)
-		return h->reason = L7_REASON_NO_POLICY;
 	if (q + 13 > e) {
 		if (!l7_may_become(l7_load(v, q, e, 0), L7_HTTP_1_1))
 			return h->reason = L7_REASON_SYNTAX;
@@ -121,7 +72,7 @@ static u32 l7_parse_response(struct l7_view *v, u32 len, struct l7_head *h, u32 
 	h->status = (q[9] - '0') * 100 + (q[10] - '0') * 10 + (q[11] - '0');
 	h->off = 13;
 	h->state = L7_ON_SKIPPED; /* the reason phrase */
-	if (L7_RUN(2 * L7_MAX_HEAD, l7_header_step, &p, h))
+	if (l7_header_lines(L7_CTX_OF(v), h))
 		return h->reason;
 	if (h->status < 200)
 		return h->reason = L7_REASON_ADOPTED_RESPONSE;

@@ -41,8 +41,12 @@ static __always_inline int l7_may_become(u64 w, u64 want)
 }
 
 /* State after the first n bytes of w; stops where the outcome is certain. */
-static __noinline u32 l7_dfa_run(const u64 *cells, u32 state, u64 w, u32 n)
+L7_GLOBAL u32 l7_dfa_run(u32 state, u64 w, u32 n)
 {
+	const u64 *cells = l7_cells();
+
+	if (!cells)
+		return 0;
 	for (u32 i = 0; i < 8; i++) {
 		if (i >= n || !state || l7_dfa_is_sink(cells, state))
 			break;

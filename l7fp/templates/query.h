@@ -59,4 +59,20 @@ static long l7_query_step(u32 i, void *arg)
 	return 0;
 }
 
+/* 0 or a reason. */
+L7_GLOBAL u32 l7_query_parameters(L7_CTX *c, struct l7_head *h)
+{
+	struct l7_view v = L7_VIEW_OF(c);
+	struct l7_parser p = { .v = &v, .h = h, .cells = l7_cells() };
+
+	if (!h || !p.cells)
+		return L7_REASON_NO_POLICY;
+	h->off = h->query_off + 1;
+	h->state = L7_ON_QUERY_NAME;
+	h->dfa = L7_QUERY_DFA;
+	h->reason = L7_REASON_HEAD_TOO_LARGE;
+	l7_loop(2 * L7_MAX_HEAD, l7_query_step, &p, 0);
+	return h->reason;
+}
+
 #endif

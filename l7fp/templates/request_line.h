@@ -22,7 +22,7 @@ static long l7_method_step(u32 i, void *arg)
 	}
 	n = space ? l7_first(space) : 8;
 	if (L7_METHOD_DFA)
-		h->dfa = l7_dfa_run(p->cells, h->dfa, w, n);
+		h->dfa = l7_dfa_run(h->dfa, w, n);
 	if (!space)
 		return 0;
 	h->method_len = at + n;
@@ -111,6 +111,56 @@ static long l7_target_step(u32 i, void *arg)
 	if (c > 0x7e || l7_unplain(c) & 0x80)
 		return l7_stop(h, L7_REASON_PATH_UNSAFE);
 	h->last = 0; /* `/.x` and `/..x` are names like any other */
+	return 0;
+}
+
+/* From the message's first byte to its first header line. 0 or a reason. */
+L7_GLOBAL u32 l7_request_line(L7_CTX *c, struct l7_head *h)
+{
+	struct l7_view view = L7_VIEW_OF(c), *v = &view;
+	struct l7_parser p = { .v = v, .h = h, .cells = l7_cells() };
+	u8 *q, *e;
+	u32 off;
+	u64 w;
+
+	if (!h || !p.cells)
+		return L7_REASON_NO_POLICY;
+	h->dfa = L7_METHOD_DFA;
+	h->reason = 0;
+	l7_loop(4, l7_method_step, &p, 0);
+	if (h->reason)
+		return h->reason;
+	if (!h->method_len)
+		return h->reason = L7_REASON_SYNTAX;
+	off = h->method_len + 1;
+	q = (u8 *)VIEW_BEGIN(v) + (off & L7_OFF_MASK);
+	e = VIEW_END(v);
+	if (q + 1 > e) {
+		l7_cut_short(h);
+		return h->reason;
+	}
+	if (*q != '/')
+		return h->reason = L7_REASON_SYNTAX;
+	h->path_off = off;
+	h->off = off;
+	h->state = L7_ON_PATH;
+	h->reason = L7_REASON_HEAD_TOO_LARGE;
+	l7_loop(2 * L7_MAX_HEAD, l7_target_step, &p, 0);
+	if (h->reason)
+		return h->reason;
+	off = h->off;
+	q = (u8 *)VIEW_BEGIN(v) + (off & L7_OFF_MASK);
+	e = VIEW_END(v);
+	w = l7_load(v, VIEW_BEGIN(v), e, off);
+	if (q + 10 > e) {
+		if (!l7_may_become(w, L7_HTTP_1_1) || (q + 9 <= e && q[8] != '\r'))
+			return h->reason = L7_REASON_SYNTAX;
+		l7_cut_short(h);
+		return h->reason;
+	}
+	if (w != L7_HTTP_1_1 || q[8] != '\r' || q[9] != '\n')
+		return h->reason = L7_REASON_SYNTAX;
+	h->off = off + 10;
 	return 0;
 }
 

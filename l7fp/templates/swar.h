@@ -89,12 +89,11 @@ static __always_inline u64 l7_word(const u8 *q)
 #endif
 }
 
-/* The last readable bytes from byte `off` of the window on, with 0 for those that are missing. Pointers are made
- * afresh here: what the verifier learns of them then ends with this function, instead of giving it another case
- * to follow through all that comes later. */
-static __noinline u64 l7_tail_word(struct l7_view *v, u32 off)
+/* The last readable bytes from byte `off` on, with 0 for those that are missing. */
+L7_GLOBAL u64 l7_tail_word(L7_CTX *c, u32 off)
 {
-	const u8 *q = (const u8 *)VIEW_BEGIN(v) + (off & L7_OFF_MASK), *e = VIEW_END(v);
+	struct l7_view v = L7_VIEW_OF(c);
+	const u8 *q = (const u8 *)VIEW_BEGIN(&v) + (off & L7_OFF_MASK), *e = VIEW_END(&v);
 	u64 w = 0;
 
 #pragma unroll
@@ -106,12 +105,12 @@ static __noinline u64 l7_tail_word(struct l7_view *v, u32 off)
 	return w;
 }
 
-/* 8 bytes from byte `off` of the window [d, e) on */
+/* 8 bytes from byte `off` of the window [d, e) on, which begins with the message */
 static __always_inline u64 l7_load(struct l7_view *v, const u8 *d, const u8 *e, u32 off)
 {
 	const u8 *q = d + (off & L7_OFF_MASK);
 
-	return q + 8 <= e ? l7_word(q) : l7_tail_word(v, off);
+	return q + 8 <= e ? l7_word(q) : l7_tail_word(L7_CTX_OF(v), off);
 }
 
 #endif
