@@ -43,7 +43,8 @@ static __always_inline void l7_flow_of(struct bpf_sock_ops *s, struct l7_flow_ke
 	f->dst_port = passive ? l_port : r_port;
 }
 
-static __always_inline void l7_client_up(struct bpf_sock_ops *s, struct l7_sock_state *st, struct l7_flow_key *f)
+static __always_inline void l7_client_up(struct bpf_sock_ops *s, struct bpf_sock *sk, struct l7_sock_state *st,
+					 struct l7_flow_key *f)
 {
 	struct l7_conn *c;
 	u32 id, i;
@@ -67,14 +68,17 @@ static __always_inline void l7_client_up(struct bpf_sock_ops *s, struct l7_sock_
 	}
 	if (!(st->source_ip[0] | st->source_ip[1] | st->source_ip[2] | st->source_ip[3]))
 		__builtin_memcpy(st->source_ip, f->src, 16);
+	/* the connect hook sees the first subflow, which looks like any TCP socket until it is established */
+	if (bpf_skc_to_mptcp_sock(sk)) {
+		l7_count(L7_REASON_MPTCP);
+		st->kind = L7_SOCK_KIND_CLIENT_SLOW;
+	}
 	if (st->kind == L7_SOCK_KIND_CLIENT) {
 		key = L7_SOCK_KEY(L7_SOCK_KEY_KIND_CLIENT, st->id);
 		if (bpf_sock_hash_update(s, &sockhash, &key, BPF_ANY)) {
 			l7_count(L7_REASON_SOCKHASH_FULL);
 			st->kind = L7_SOCK_KIND_CLIENT_SLOW;
 		}
-	} else if (st->protocol == IPPROTO_MPTCP) {
-		l7_count(L7_REASON_MPTCP);
 	}
 	bpf_map_update_elem(&flows, f, st, BPF_ANY);
 }
@@ -87,7 +91,7 @@ static __always_inline void l7_active(struct bpf_sock_ops *s, struct bpf_sock *s
 	if (!st || (st->kind != L7_SOCK_KIND_CLIENT && st->kind != L7_SOCK_KIND_CLIENT_SLOW))
 		return;
 	l7_flow_of(s, &f, 0);
-	l7_client_up(s, st, &f);
+	l7_client_up(s, sk, st, &f);
 }
 
 /* Before the SYN of an upstream connection: S, and the backstop in front of it, know it from its first segment. */
