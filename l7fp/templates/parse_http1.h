@@ -38,25 +38,29 @@ static __always_inline void l7_start(struct l7_head *h, u32 len, u32 flags)
 
 static u32 l7_parse_request(struct l7_view *v, u32 len, struct l7_head *h)
 {
+	u32 reason;
+
 	l7_start(h, len, 0);
-	if (l7_request_line(L7_CTX_OF(v), h))
-		return h->reason;
+	reason = l7_request_line(L7_CTX_OF(v), h);
+	if (reason)
+		return h->reason = reason;
 	h->state = L7_ON_LINE;
-	if (l7_header_lines(L7_CTX_OF(v), h))
-		return h->reason;
+	reason = l7_header_lines(L7_CTX_OF(v), h);
+	if (reason)
+		return h->reason = reason;
 	if (!(h->flags & L7_HEAD_HAS_HOST))
 		return h->reason = L7_REASON_SYNTAX;
 	if (h->content_length && h->flags & L7_HEAD_NO_BODY)
 		return h->reason = L7_REASON_BODY_UNEXPECTED;
 	if (L7_QUERY_DFA && h->query_len)
-		return l7_query_parameters(L7_CTX_OF(v), h);
+		return h->reason = l7_query_parameters(L7_CTX_OF(v), h);
 	return 0;
 }
 
 static u32 l7_parse_response(struct l7_view *v, u32 len, struct l7_head *h, u32 is_head)
 {
 	u8 *q = VIEW_BEGIN(v), *e = VIEW_END(v);
-	u32 empty;
+	u32 empty, reason;
 
 	l7_start(h, len, L7_HEAD_RESPONSE | (is_head ? L7_HEAD_IS_HEAD : 0));
 	if (q + 13 > e) {
@@ -72,8 +76,9 @@ static u32 l7_parse_response(struct l7_view *v, u32 len, struct l7_head *h, u32 
 	h->status = (q[9] - '0') * 100 + (q[10] - '0') * 10 + (q[11] - '0');
 	h->off = 13;
 	h->state = L7_ON_SKIPPED; /* the reason phrase */
-	if (l7_header_lines(L7_CTX_OF(v), h))
-		return h->reason;
+	reason = l7_header_lines(L7_CTX_OF(v), h);
+	if (reason)
+		return h->reason = reason;
 	if (h->status < 200)
 		return h->reason = L7_REASON_ADOPTED_RESPONSE;
 	empty = is_head || h->status == 204 || h->status == 304;

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l7fp import abi
 from l7fp.abi import PathOp, Reason
-from tests.unit.templates import agreement
+from tests.unit.templates import agreement, strict_http1
 from tests.unit.templates.http1 import Edit, Host, Spec, exact, prefix
 
 SPEC = Spec(
@@ -147,3 +149,33 @@ def test_an_edited_request_is_what_editing_its_lines_makes(
 @given(message=_responses, number=st.sampled_from([0, 4, abi.NONE]))
 def test_an_edited_response_is_what_editing_its_lines_makes(host: Host, message: bytes, number: int) -> None:
     agreement.edited_response(host, message, number)
+
+
+_chunks = st.lists(
+    st.builds(
+        lambda data, extension: b"%X%b\r\n%b\r\n" % (len(data), extension, data),
+        st.binary(min_size=1, max_size=70),
+        st.sampled_from([b"", b"", b";a", b';a="b"']),
+    ),
+    max_size=4,
+).map(b"".join)
+_bodies = st.builds(
+    lambda chunks, last: chunks + last,
+    _chunks,
+    st.sampled_from([b"0\r\n\r\n", b"000\r\n\r\n", b"0;x\r\n\r\n", b"0\r\nx: y\r\nz:\r\n\r\n"]),
+)
+
+
+@settings(max_examples=800, deadline=None)
+@given(body=_mutated(_bodies), rest=st.binary(max_size=9), cuts=st.lists(st.integers(1, 200), max_size=5))
+def test_a_chunked_body_ends_where_the_strict_parser_says(
+    host: Host, body: bytes, rest: bytes, cuts: list[int]
+) -> None:
+    data = body + rest
+    places = [0, *sorted({cut for cut in cuts if cut < len(data)}), len(data)]
+    pieces = [data[a:b] for a, b in itertools.pairwise(places)]
+    outcome, piece, end = host.chunked(pieces)
+    if outcome == 1:
+        assert strict_http1.chunked_end(data) == places[piece] + end
+    else:
+        assert strict_http1.chunked_end(data) is None

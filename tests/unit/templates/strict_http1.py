@@ -177,3 +177,23 @@ def edited(parsed: Strict, edit: Edit | None) -> bytes:
         rest = parsed.path[edit.strip :] if edit.path_op is abi.PathOp.REPLACE_PREFIX else b""
         first = parsed.method + b" " + edit.path + rest + parsed.query + b" HTTP/1.1\r\n"
     return first + b"".join(lines) + edit.insert + b"\r\n"
+
+
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;([\t -~\x80-\xff]{0,1024}))?\r\n")
+_TRAILERS = re.compile(rb"((?:[!-9;-~\x80-\xff][\t -~\x80-\xff]*\r\n)*)\r\n")
+MAX_TRAILERS = 4096
+
+
+def chunked_end(data: bytes) -> int | None:
+    """Where the chunked body at the start of `data` ends; None: it is broken or goes on."""
+    at = 0
+    while line := _SIZE_LINE.match(data, at):
+        at = line.end()
+        size = int(line[1], 16)
+        if not size:
+            end = _TRAILERS.match(data, at)
+            return end.end() if end and len(end[1].replace(b"\r\n", b"")) <= MAX_TRAILERS else None
+        if data[at + size : at + size + 2] != b"\r\n":
+            return None
+        at += size + 2
+    return None
