@@ -98,6 +98,7 @@ class AdoptedResponse:
             self._download = Download(client, self._up, before_last=lambda: None, on_done=self._downloaded)
 
     def response_data(self, data: bytes, done: bool) -> None:
+        self._client.touch()
         self._client.send(self._frame(data, done))
         if done:
             self._finish()

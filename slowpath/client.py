@@ -13,10 +13,10 @@ from l7fp.ir.model import HeaderEdits
 from slowpath.adopt import AdoptedResponse, RawRelay
 from slowpath.body import RequestBody
 from slowpath.exchange import Exchange
-from slowpath.http1 import Rejected
+from slowpath.http1 import Rejected, check_partial
 from slowpath.interfaces import FlowInfo, Ledger
 from slowpath.replies import Reply, local_reply
-from slowpath.splice import Splice
+from slowpath.splice import Splice, ended
 from slowpath.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -76,9 +76,12 @@ class ClientConnection(asyncio.Protocol):
             return
         elif self._ending:
             return
-        self._buffer = self._buffer + data if self._buffer else data
+        fresh = not self._buffer
+        self._buffer = data if fresh else self._buffer + data
         if exchange is None and self._kernel is None and not self._waiting:
             self._run()
+            if fresh and self._buffer and self._exchange is None:
+                self.touch()  # a head begins: its time starts now
         if len(self._buffer) > self.server.options.max_pipelined and (
             self._exchange is not None or self._waiting or self._write_paused or self._kernel is not None
         ):
@@ -97,12 +100,15 @@ class ClientConnection(asyncio.Protocol):
             self._running = False
         if self._holds & self.HOLD_PIPELINE and len(self._buffer) <= self.server.options.max_pipelined:
             self.resume(self.HOLD_PIPELINE)
-        idle = self._exchange is None and self._kernel is None and self._tunnel is None
-        if self._eof and idle and not self._waiting and not self._write_paused:
+        if self._eof and self._idle and not self._waiting and not self._write_paused:
             # What is left of the buffer is no whole request and never will be. But the kernel's last answer may
             # still be on its way to the client.
             self._waiting = True
             self.ledger.on_fast_idle(self.close_after_flush)
+
+    @property
+    def _idle(self) -> bool:
+        return not (self._exchange or self._tunnel or self._kernel)
 
     def _wait_for_kernel(self) -> bool:
         if not self.ledger.fast_busy():
@@ -137,7 +143,7 @@ class ClientConnection(asyncio.Protocol):
             size = data.find(b"\r\n\r\n", start) + 4
             try:
                 if size < 4 or size > server.options.max_head:
-                    self._partial(data, start)
+                    check_partial(data[start:], server.options.max_head)
                     return False
                 raw = data[start:size]
                 prepared = self._router.known(raw) or self._router.prepare(raw)
@@ -155,15 +161,9 @@ class ClientConnection(asyncio.Protocol):
         if self._buffer and self._exchange is exchange:
             rest, self._buffer = self._buffer, b""
             self._feed(rest)
+        if self._eof and self._body is not None and self._exchange is exchange:
+            self._cut_short(exchange)
         return True
-
-    def _partial(self, data: bytes, start: int) -> None:
-        """Judge an incomplete head by what is there already."""
-        if len(data) > self.server.options.max_head:
-            long_target = b"\r\n" not in data[start : self.server.options.max_head]
-            raise Rejected(414, "uri_too_long") if long_target else Rejected(431, "request_headers_too_large")
-        if data.count(b"\n") != data.count(b"\r\n"):
-            raise Rejected(400, "bare_line_feed")
 
     def _feed(self, data: bytes) -> None:
         """Body bytes of the current request."""
@@ -189,6 +189,17 @@ class ClientConnection(asyncio.Protocol):
             elif body.left >= self.server.options.splice_at_least:
                 self._splice_body(exchange, body.left)
 
+    def _cut_short(self, exchange: Exchange) -> None:
+        """The client has ended in the middle of a request. What it was answered before must still reach it."""
+        if exchange.answered:
+            self.exchange_done(close=True)
+        elif exchange.started:
+            self.abort()
+        else:
+            exchange.client_gone()
+            self._body = None
+            self.exchange_done(close=True)
+
     def _splice_body(self, exchange: Exchange, left: int) -> None:
         up = exchange.upstream_for_splice
         if up is None or self._splice is not None or self._buffer:
@@ -199,26 +210,23 @@ class ClientConnection(asyncio.Protocol):
             self.touch()
             exchange.consumed += n
 
-        def done(ok: bool) -> None:
-            self._splice = None
-            if ok:
-                self._body = None
-                exchange.request_data(b"", True)
-                self.resume(self.HOLD_SPLICE)
-            elif self._peer_ended():
-                self.abort()
-            else:
-                exchange.upload_failed()
+        self._splice = Splice(
+            self.server.loop, self.sock, up.sock, left, before_write=before_write, on_done=self._uploaded
+        )
 
-        self._splice = Splice(self.server.loop, self.sock, up.sock, left, before_write=before_write, on_done=done)
-
-    def _peer_ended(self) -> bool:
-        try:
-            return not self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+    def _uploaded(self, ok: bool) -> None:
+        self._splice = None
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if ok:
+            self._body = None
+            exchange.request_data(b"", True)
+            self.resume(self.HOLD_SPLICE)
+        elif ended(self.sock):
+            self._cut_short(exchange)
+        else:
+            exchange.upload_failed()
 
     def _reject(self, error: Rejected) -> None:
         self.server.stats.outcomes[error.code] += 1
@@ -377,9 +385,7 @@ class ClientConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close when what is under way is done; at once when nothing is."""
-        if not self._connected:
-            self._ending = True
-        elif self._exchange is None and self._kernel is None:
+        if self._connected and self._idle:
             self.close_after_flush()
         else:
             self._ending = True
@@ -392,10 +398,8 @@ class ClientConnection(asyncio.Protocol):
         if self._tunnel is not None:
             self._tunnel.client_eof()
         elif exchange is not None:
-            if self._body is not None and exchange.answered:
-                self.exchange_done(close=True)
-            elif self._body is not None:
-                self.abort()
+            if self._body is not None:
+                self._cut_short(exchange)
         elif self._ending:
             return False
         elif not self._waiting and self._kernel is None:
@@ -431,7 +435,7 @@ class ClientConnection(asyncio.Protocol):
         """Enforce the idle limits."""
         options = self.server.options
         idle_ms = (now - self.since) * 1000
-        if self._exchange or self._tunnel or self._kernel:
+        if not self._idle:
             if idle_ms > options.stream_idle_timeout_ms:
                 self.server.stats.outcomes["stream_idle_timeout"] += 1
                 self.abort()
@@ -446,7 +450,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _takes_kernel(self) -> bool:
         there = self._connected and not self._ending and not self.transport.is_closing()
-        return there and self._exchange is None and self._kernel is None
+        return there and self._idle
 
     def reply_now(self, status: int, code: str) -> bool:
         """See `interfaces.ClientHandle`."""

@@ -199,6 +199,11 @@ class Exchange:
         return self._over
 
     @property
+    def started(self) -> bool:
+        """Whether bytes of the server's answer were written."""
+        return self._started
+
+    @property
     def upstream_for_splice(self) -> UpstreamConnection | None:
         """The server's connection, if a large body may go there behind the transports' backs."""
         up = self._up
@@ -372,6 +377,7 @@ class Exchange:
         if done:
             self._complete(data)
         elif data:
+            self._client.touch()
             self._client.send(data)
 
     def _complete(self, data: bytes) -> None:

@@ -190,6 +190,16 @@ def _target(method: str, target: str) -> tuple[str, str | None]:
     return (rest if rest[0] == "/" else "/" + rest), authority
 
 
+def check_partial(data: bytes, max_head: int) -> None:
+    """Judges a head of which the end has not come. Raises `Rejected` where no continuation could mend it."""
+    if len(data) > max_head:
+        raise (
+            Rejected(431, "request_headers_too_large") if b"\r\n" in data[:max_head] else Rejected(414, "uri_too_long")
+        )
+    if data.count(b"\n") != data.count(b"\r\n"):
+        raise Rejected(400, "bare_line_feed")
+
+
 def parse_request(head: bytes, *, max_target: int = 8192, max_headers: int = 256) -> RequestHead:
     """The request whose head, including the empty line, is `head`. Raises `Rejected`."""
     text = head.decode("utf-8", "surrogateescape")

@@ -164,7 +164,7 @@ class Options:
     max_pipelined: int = 65536
     head_timeout_ms: int = 60_000
     client_idle_timeout_ms: int = 3_600_000
-    stream_idle_timeout_ms: int = 300_000
+    stream_idle_timeout_ms: int = 3_600_000
     pool_max_idle: int = 256
     pool_max_connections: int = 1024
     pool_idle_timeout_ms: int = 60_000

@@ -13,6 +13,16 @@ _TURNS = 8  # reads per wake-up, so that one fast sender does not starve the oth
 _F_SETPIPE_SZ = 1031
 
 
+def ended(sock: socket.socket) -> bool:
+    """Whether the peer has said that it sends no more, or is gone."""
+    try:
+        return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 class Splice:
     """Moves `left` bytes (None: until `source` ends) from `source` to `target`.
 

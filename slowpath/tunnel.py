@@ -41,6 +41,7 @@ class Tunnel:
         self._ended()
 
     def tunnel_data(self, data: bytes) -> None:
+        self._client.touch()
         self._client.send(data)
 
     def tunnel_eof(self) -> None:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -77,21 +78,23 @@ def to(port: int, **edits: Any) -> Policy:
 
 
 class Proxy:
-    """Serves `port`. `clients` are the connections' handles, in order of acceptance."""
+    """Serves `port`, on uvloop where it is installed. `clients` are the handles, in order of acceptance."""
 
     def __init__(
         self,
         policy: Policy,
         *,
-        loop: str = "uvloop",
+        loop: str | None = None,
         options: Options = DEFAULT_OPTIONS,
         ledger: Callable[[], Ledger] = lambda: NULL_LEDGER,
         connector: Connector | None = None,
         source: Source | None = None,
         address: str = "127.0.0.1",
     ) -> None:
+        if loop == "uvloop":
+            pytest.importorskip("uvloop")
         self._policy = policy
-        self._kind = loop
+        self._kind = loop or ("uvloop" if find_spec("uvloop") else "asyncio")
         self._options = options
         self._ledger = ledger
         self._connector = connector

@@ -17,7 +17,7 @@ from tests.e2e.proxy_under_test import Proxy, cluster, policy, route, rule, to, 
 from tests.e2e.raw_client import Client
 
 
-@pytest.fixture()
+@pytest.fixture
 def dead_port() -> Iterator[int]:
     """A port that refuses connections: bound, not listening."""
     with socket.socket() as sock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -232,6 +233,15 @@ def test_client_that_ends_in_the_middle_of_a_body_takes_the_upstream_connection_
         assert client.get("/whole").json()["conn"] == 1
 
 
+def test_pipelined_request_whose_body_never_comes_does_not_take_earlier_answers_with_it(proxy: Proxy) -> None:
+    with Client(proxy.port) as client:
+        client.send(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\nPOST /2 HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nab")
+        client.sock.shutdown(1)
+        assert client.response().json()["line"] == "GET /1 HTTP/1.1"
+        assert client.closed()
+    until(lambda: proxy.stats()["connections"]["active"] == 0)
+
+
 BAD = {
     "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
     "two hosts": (b"GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n", 400),
@@ -343,3 +353,47 @@ def test_incomplete_head_times_out() -> None:
             assert client.response().status == 408
             assert client.closed()
     assert backend.accepted == 0
+
+
+def sweep(proxy: Proxy) -> None:
+    proxy.call(lambda: proxy.clients[-1].sweep(proxy.loop.time()))
+
+
+def test_time_for_a_head_begins_with_its_first_byte(backend: Backend) -> None:
+    with Proxy(to(backend.port), options=Options(head_timeout_ms=150)) as proxy, Client(proxy.port) as client:
+        assert client.get().status == 200
+        time.sleep(0.2)
+        sweep(proxy)
+        client.send(b"GET / HTTP/1.1\r\n")
+        until(lambda: proxy.clients[-1]._buffer)
+        sweep(proxy)
+        client.send(b"host: a\r\n\r\n")
+        assert client.response().status == 200
+
+
+def test_idle_connections_and_silent_exchanges_end() -> None:
+    def silent(conn: Conn) -> None:
+        conn.read_request()
+        conn.send(b"HTTP/1.1 200 OK\r\n\r\n.")
+        for _ in range(5):
+            time.sleep(0.04)
+            conn.send(b".")
+        conn.fill()
+
+    short = Options(client_idle_timeout_ms=100, stream_idle_timeout_ms=100)
+    with Backend(silent) as backend, Proxy(to(backend.port), options=short) as proxy:
+        with Client(proxy.port) as client:
+            until(lambda: proxy.clients)
+            time.sleep(0.12)
+            sweep(proxy)
+            assert client.closed()
+        with Client(proxy.port) as client:
+            client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            client.head()
+            while client.buffer.count(b".") < 6:  # slowly, but something moves
+                client.fill()
+                sweep(proxy)
+            time.sleep(0.12)
+            sweep(proxy)
+            assert client.reset()
+            assert proxy.outcomes()["stream_idle_timeout"] == 1

@@ -22,7 +22,7 @@ MB = 1 << 20
 
 
 @contextmanager
-def serving(handler: Handler, loop: str = "uvloop", **options: int) -> Iterator[tuple[Proxy, Backend]]:
+def serving(handler: Handler, loop: str | None = None, **options: int) -> Iterator[tuple[Proxy, Backend]]:
     with Backend(handler) as backend, Proxy(to(backend.port), loop=loop, options=Options(**options)) as proxy:
         yield proxy, backend
 
