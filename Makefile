@@ -1,12 +1,13 @@
 # Needs only make and Python >= 3.11. Everything else is installed here: Python packages into .venv,
 # and, when run as root on a Debian-like system, the few system packages named below.
 SHELL := /bin/bash
-PYTHON ?= python3
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 SYSTEM_PACKAGES := libbpf1 iproute2 curl
 BENCH_PACKAGES := wrk nghttp2-client
-PYTEST ?= $(BIN)/python -m pytest -q -p tests.plugins.kernel_required
+PYTEST ?= $(BIN)/python -m pytest -p tests.plugins.kernel_required
 
 .PHONY: demo test test-all check golden bench clean distclean setup
 .DELETE_ON_ERROR:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,12 +69,19 @@ def table(results: Mapping[str, Result]) -> list[list[str]]:
             duration(r.p99_us),
             f"{r.cpu_us:.1f} µs",
             f"{r.machine_us:.1f} µs",
-            str(r.bad),
+            _bad(r),
             "" if r.offload is None else f"{100 * r.offload:.1f} %",
         ]
         for r in results.values()
     ]
     return rows
+
+
+def _bad(result: Result) -> str:
+    kinds: Counter[str] = Counter()
+    for sample in result.samples:
+        kinds.update(sample.errors)
+    return ", ".join(f"{n} {kind}" for kind, n in kinds.items()) or "0"
 
 
 def _markdown_table(rows: Sequence[Sequence[str]]) -> str:

@@ -34,7 +34,8 @@ class Load:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One run. Latencies in µs; CPU seconds of the watched processes (wrk too) and of the
-    whole machine. `offload`: share that the kernel dealt with, where there is a kernel path."""
+    whole machine. `offload`: share that the kernel dealt with, where there is a kernel path.
+    `errors`: how many of each kind."""
 
     requests: int
     seconds: float
@@ -42,9 +43,14 @@ class Sample:
     p50_us: float
     p99_us: float
     mean_us: float
-    bad: int
+    errors: dict[str, int]
     cpu: CpuTimes
     offload: float | None = None
+
+    @property
+    def bad(self) -> int:
+        """Answers that were not the right one, and failures of sockets."""
+        return sum(self.errors.values())
 
     @property
     def rate(self) -> float:
@@ -93,9 +99,9 @@ def _parse(output: str, load: Load, used: CpuTimes) -> Sample:
         numbers = json.loads(last)
     except ValueError:
         raise L7fpError(f"wrk failed: {output.strip() or 'no output'}") from None
-    bad = sum(numbers[k] for k in ("connect", "read", "write", "timeout"))
-    good_status = numbers["requests"] - numbers["status"]
-    bad += good_status if load.expect_errors else numbers["status"]
+    errors = {kind: numbers[kind] for kind in ("connect", "read", "write", "timeout")}
+    wrong = numbers["requests"] - numbers["status"] if load.expect_errors else numbers["status"]
+    errors["wrong status"] = wrong
     return Sample(
         requests=numbers["requests"],
         seconds=numbers["duration_us"] / 1e6,
@@ -103,6 +109,6 @@ def _parse(output: str, load: Load, used: CpuTimes) -> Sample:
         p50_us=numbers["p50"],
         p99_us=numbers["p99"],
         mean_us=numbers["mean"],
-        bad=bad,
+        errors={kind: n for kind, n in errors.items() if n},
         cpu=used,
     )

@@ -47,9 +47,16 @@ class Compiled:
 
 
 def classified(files: Sequence[str]) -> tuple[Policy, Classification]:
-    """The policy after all passes, and who enforces each rule. Findings go to standard error."""
+    """The policy after all passes, and who enforces each rule in the end. Findings go to standard error."""
+    from l7fp.codegen.plan import build
+    from l7fp.ir.passes.classify import Classification, Reason, Slow
+    from l7fp.source import NOWHERE
+
     _, made, placement = _placed(files)
-    return made, placement
+    # what turns out too large for the kernel's tables is found out only when they are laid out
+    demoted = {name: Slow((Reason("plan", NOWHERE, why, ""),)) for name, why in build(made, placement).demoted}
+    rules = {n: p if isinstance(p, Slow) else demoted.get(n, p) for n, p in placement.rules.items()}
+    return made, Classification(rules, placement.authz)
 
 
 def _placed(files: Sequence[str]) -> tuple[Loaded, Policy, Classification]:

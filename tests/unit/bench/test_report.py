@@ -25,7 +25,7 @@ def _sample(requests: int, p50: float, bad: int = 0) -> Sample:
         p50_us=p50,
         p99_us=p50 * 2,
         mean_us=p50,
-        bad=bad,
+        errors={"read": bad} if bad else {},
         cpu=CpuTimes(1.0, 1.5),
     )
 
@@ -52,6 +52,11 @@ def test_medians_are_of_the_rounds_and_bad_answers_add_up() -> None:
     assert (result.rate, result.p50_us, result.p99_us, result.bad) == (100.0, 3, 6, 3)
     assert result.cpu_us == 1e6 / 200
     assert result.machine_us == 1.5e6 / 200
+
+
+def test_bad_answers_are_told_by_kind() -> None:
+    rows = report.table({"direct": _result("get-64", "direct", _sample(100, 5, 1), _sample(100, 5, 2))})
+    assert rows[1][6] == "3 read"
 
 
 def test_losing_case_is_listed_and_a_won_one_is_not() -> None:
