@@ -1,8 +1,9 @@
 """Conditions compiled to functions of a `RequestView`.
 
-A field with several values (a repeated header) is read by stance: routing sees them joined with `,` as
-Envoy does; a DENY rule holds when any single value or the joined text makes it hold; an ALLOW rule only
-when every single value does. So a client gains nothing by repeating a header.
+A repeated header is read by stance. In routes, as Envoy 1.40 does it, a matcher holds when any value
+matches (of a repeated query parameter only the first counts). A DENY rule holds when any single value or
+their text joined with `,` makes it hold, an ALLOW rule only when every single value does: a client gains
+nothing by repeating a header.
 """
 
 from __future__ import annotations
@@ -108,13 +109,13 @@ def _identity(read: Callable[[RequestView], str | None], condition: Condition, s
 
 def _multiple(read: Callable[[RequestView], list[str] | None], condition: Condition, stance: Stance) -> Predicate:
     test, negate = _text(condition), condition.negate
-    joins = condition.field.kind is FieldKind.HEADER
+    is_header = condition.field.kind is FieldKind.HEADER
 
     def route(view: RequestView) -> bool:
         values = read(view)
         if values is None:
             return negate
-        return test(",".join(values) if joins and len(values) > 1 else values[0]) != negate
+        return (test(values[0]) or (is_header and any(test(value) for value in values[1:]))) != negate
 
     def deny(view: RequestView) -> bool:
         values = read(view)
@@ -122,7 +123,7 @@ def _multiple(read: Callable[[RequestView], list[str] | None], condition: Condit
             return negate
         if any(test(value) != negate for value in values):
             return True
-        return joins and len(values) > 1 and test(",".join(values)) != negate
+        return is_header and len(values) > 1 and test(",".join(values)) != negate
 
     def allow(view: RequestView) -> bool:
         values = read(view)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from l7fp.ir.matching import compile_string, lower
-from l7fp.ir.model import CidrMatch, Condition, Match, Matcher, PortMatch, StringKind, StringMatch
+from l7fp.ir.model import CidrMatch, Condition, FieldKind, Match, Matcher, PortMatch, StringKind, StringMatch
 from l7fp.ir.passes.simplify import truth
 
 
@@ -25,8 +25,8 @@ def condition_implies(given: Condition, wanted: Condition) -> bool:
         return all(any(covers(w, g) for w in wanted.any_of) for g in given.any_of)
     if given.negate and wanted.negate:
         return all(any(covers(g, w) for g in given.any_of) for w in wanted.any_of)
-    if given.negate:
-        return False
+    if given.negate or given.field.kind is FieldKind.HEADER:
+        return False  # a repeated header may have both the value wanted and one that is not
     return all(_exact_value(g) and not any(_may_overlap(w, g) for w in wanted.any_of) for g in given.any_of)
 
 
