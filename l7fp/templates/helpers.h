@@ -259,6 +259,7 @@ L7_HELPER(void, ringbuf_discard, 133, void *data, u64 flags);
 L7_HELPER(long, loop, 181, u32 iterations, void *callback, void *callback_ctx, u64 flags);
 /* time, chance, memory */
 L7_HELPER(u64, ktime_get_ns, 5, void);
+L7_HELPER(u64, ktime_get_coarse_ns, 160, void);
 L7_HELPER(u32, get_prandom_u32, 7, void);
 L7_HELPER(long, trace_printk, 6, const char *fmt, u32 fmt_size, ...);
 L7_HELPER(long, probe_read_kernel, 113, void *dst, u32 size, const void *src);
@@ -279,6 +280,9 @@ L7_HELPER(struct bpf_sock *, sk_fullsock, 95, struct bpf_sock *sk);
 L7_HELPER(struct bpf_sock *, skc_lookup_tcp, 99, void *ctx, void *tuple, u32 tuple_size, u64 netns, u64 flags);
 L7_HELPER(long, sk_assign, 124, void *ctx, void *sk, u64 flags);
 L7_HELPER(void *, skc_to_tcp_sock, 137, void *sk);
+L7_HELPER(void *, skc_to_mptcp_sock, 196, void *sk);
+/* cgroup hooks: the errno that the caller sees */
+L7_HELPER(long, set_retval, 187, int retval);
 /* sk_msg */
 L7_HELPER(long, msg_apply_bytes, 61, struct sk_msg_md *msg, u32 bytes);
 L7_HELPER(long, msg_cork_bytes, 62, struct sk_msg_md *msg, u32 bytes);
