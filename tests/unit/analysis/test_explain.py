@@ -1,8 +1,7 @@
-"""Coverage and explanations as data."""
+"""Explanations as data."""
 
 from __future__ import annotations
 
-from l7fp.analysis.coverage import rows
 from l7fp.analysis.explain import explain, source_of
 from l7fp.ir.interp import Request
 from l7fp.ir.parser import parse_policy
@@ -57,11 +56,6 @@ PLACED = classify(POLICY)
 
 def request(target: str, port: int = 80) -> Request:
     return Request(port=port, method="GET", target=target, authority="a.b")
-
-
-def test_coverage_lists_rules_in_order_then_policies() -> None:
-    found = [(row.kind, row.name, row.in_kernel) for row in rows(POLICY, PLACED)]
-    assert found == [("route", "slow", False), ("route", "fast", True), ("authorization", "n/token", False)]
 
 
 def test_a_slow_rule_explains_itself() -> None:
