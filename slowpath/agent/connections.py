@@ -195,6 +195,8 @@ class Connections:
 
     def recover(self) -> None:
         """Sort the ids out after an agent that did not stop in order: its A1s are closed, its books are lost."""
+        if not any(self._kernel.conns.id.tolist()):
+            return  # no connection ever was: the loader's ids are all there
         free = []
         while (conn_id := self._kernel.conn_id_pop()) is not None:
             free.append(conn_id)
