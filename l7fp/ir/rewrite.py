@@ -71,16 +71,6 @@ def location(redirect: Redirect, match: Match | None, request: Request) -> str:
     return f"{scheme}://{host}{port}{path}{query}"
 
 
-def redirect_hazards(redirect: Redirect) -> tuple[StringMatch, ...]:
-    """Host values from which `location` drops the port. An executor that only copies the Host of plain
-    http requests must leave those that any of these matches to one that does better."""
-    if redirect.authority is not None:
-        return ()
-    if redirect.port is not None:
-        return (StringMatch(StringKind.CONTAINS, ":"),)
-    return (StringMatch(StringKind.SUFFIX, ":80"),) if redirect.scheme not in (None, "http") else ()
-
-
 def own_location(response: DirectResponse, request: Request) -> str | None:
     """Envoy gives a direct response of status 201 or 3xx the request's own URL as Location."""
     if response.status == 201 or 300 <= response.status < 400:

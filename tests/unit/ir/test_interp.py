@@ -8,9 +8,8 @@ import pytest
 
 from l7fp.ir import edits
 from l7fp.ir.interp import DecisionKind, Interpreter, Request, Source
-from l7fp.ir.model import Cluster, Endpoint, HeaderEdits, Redirect, StringKind, StringMatch
+from l7fp.ir.model import Cluster, Endpoint, HeaderEdits
 from l7fp.ir.parser import parse_policy
-from l7fp.ir.rewrite import redirect_hazards
 
 POLICY = parse_policy(
     """
@@ -198,13 +197,6 @@ def test_large_virtual_hosts_decide_as_small_ones_do() -> None:
             traced = interpreter.decide(request, trace=True)  # the trail asks one rule after another
             held = [s.text.split(" ")[0] for s in traced.trail if s.text.endswith("holds") and s.outcome]
             assert held == ([traced.rule.name] if traced.rule else [])
-
-
-def test_redirects_that_need_more_than_the_host_as_it_was_sent() -> None:
-    assert redirect_hazards(Redirect(port=81)) == (StringMatch(StringKind.CONTAINS, ":"),)
-    assert redirect_hazards(Redirect(scheme="https")) == (StringMatch(StringKind.SUFFIX, ":80"),)
-    assert redirect_hazards(Redirect(scheme="https", authority="a")) == ()
-    assert redirect_hazards(Redirect(path="/")) == ()
 
 
 def test_combined_edits_drop_what_later_ones_undo() -> None:
