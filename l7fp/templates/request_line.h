@@ -8,38 +8,39 @@
 /* l7_head.state in the target */
 enum { L7_ON_PATH, L7_ON_QUERY };
 
-static long l7_method_step(u32 i, void *arg)
+/* Only methods that every server knows: what to make of another is the slow path's to say. 0, or 1 with h->reason. */
+static __always_inline long l7_method(struct l7_parser *p)
 {
-	struct l7_parser *p = arg;
 	struct l7_head *h = p->h;
 	u8 *d = VIEW_BEGIN(p->v), *e = VIEW_END(p->v);
-	u32 at = (i & 3) * 8, n;
-	u64 w = l7_load(p->v, d, e, at), space = l7_equal(w, ' ');
+	u64 w = l7_load(p->v, d, e, 0), other = ~l7_between(w, 'A', 'Z') & L7_HIGH;
+	u32 n;
 
-	if (l7_before(~l7_between(w, 'A', 'Z') & L7_HIGH, space)) {
-		n = l7_first(~l7_between(w, 'A', 'Z') & L7_HIGH);
-		return d + at + n + 1 > e ? l7_cut_short(h) : l7_stop(h, L7_REASON_SYNTAX);
-	}
-	n = space ? l7_first(space) : 8;
-	if (L7_METHOD_DFA)
-		h->dfa = l7_dfa_run(h->dfa, w, n);
-	if (!space)
-		return 0;
-	h->method_len = at + n;
-	if (!h->method_len)
+	if (!other) /* none of them has eight letters */
 		return l7_stop(h, L7_REASON_SYNTAX);
-	if (L7_METHOD_DFA)
-		h->bits[L7_BITS_METHOD] = l7_value_bits(p->cells, h->dfa);
-	if (!at) {
-		w &= (1ULL << (8 * n)) - 1;
-		if (w == 0x44414548ULL) /* HEAD */
-			h->flags |= L7_HEAD_IS_HEAD | L7_HEAD_NO_BODY;
-		else if (w == 0x544547ULL || w == 0x4554454c4544ULL) /* GET, DELETE */
-			h->flags |= L7_HEAD_NO_BODY;
-		else if (w == 0x534e4f4954504fULL || w == 0x4543415254ULL) /* OPTIONS, TRACE */
-			h->flags |= L7_HEAD_NO_BODY;
+	n = l7_first(other);
+	if (l7_byte(w, n) != ' ')
+		return d + n + 1 > e ? l7_cut_short(h) : l7_stop(h, L7_REASON_SYNTAX);
+	switch (w & ((1ULL << (8 * n)) - 1)) {
+	case 0x44414548ULL: /* HEAD */
+		h->flags |= L7_HEAD_IS_HEAD | L7_HEAD_NO_BODY;
+		break;
+	case 0x544547ULL: /* GET */
+	case 0x4554454c4544ULL: /* DELETE */
+	case 0x534e4f4954504fULL: /* OPTIONS */
+		h->flags |= L7_HEAD_NO_BODY;
+		break;
+	case 0x54534f50ULL: /* POST */
+	case 0x545550ULL: /* PUT */
+	case 0x4843544150ULL: /* PATCH */
+		break;
+	default:
+		return l7_stop(h, L7_REASON_SYNTAX);
 	}
-	return 1;
+	h->method_len = n;
+	if (L7_METHOD_DFA)
+		h->bits[L7_BITS_METHOD] = l7_value_bits(p->cells, l7_dfa_run(L7_METHOD_DFA, w, n));
+	return 0;
 }
 
 /* What ends a path, `?`, and what some mode of normalisation changes or refuses: " % ; < > [ \\ ] ^ ` { | } */
@@ -125,13 +126,8 @@ L7_GLOBAL u32 l7_request_line(L7_CTX *c, struct l7_head *h)
 
 	if (!h || !p.cells)
 		return L7_REASON_NO_POLICY;
-	h->dfa = L7_METHOD_DFA;
-	h->reason = 0;
-	l7_loop(4, l7_method_step, &p, 0);
-	if (h->reason)
+	if (l7_method(&p))
 		return h->reason;
-	if (!h->method_len)
-		return h->reason = L7_REASON_SYNTAX;
 	off = h->method_len + 1;
 	q = (u8 *)VIEW_BEGIN(v) + (off & L7_OFF_MASK);
 	e = VIEW_END(v);

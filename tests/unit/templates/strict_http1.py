@@ -11,7 +11,7 @@ from tests.unit.templates.http1 import FRAMING, Edit, Spec
 
 MAX_HEADERS = 128
 _NO_BODY = {b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"}
-_REQUEST_LINE = re.compile(rb"([A-Z]{1,31}) (/[!-~]*) HTTP/1\.1\r\n")
+_REQUEST_LINE = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH) (/[!-~]*) HTTP/1\.1\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [\t -~\x80-\xff]*\r\n")
 _FIELD = re.compile(rb"([A-Za-z0-9_-]+): ?([\t -~\x80-\xff]*)\r\n")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]*[A-Za-z0-9_-]|\[[0-9A-Fa-f:.]*\])(?::[0-9]{1,5})?")
