@@ -398,6 +398,7 @@ STRUCTS: tuple[Struct, ...] = (
         ("u64", "resp_bytes", "bpf (server side): body bytes so far"),
         ("u64", "passed", "bpf (server side): response bytes that went to A2 in RELAY_* modes"),
         ("u64", "requests", "bpf (client side)"),
+        ("u64", "server", "bpf: cookie of S; the server of an earlier use of this slot id may still be sending"),
         ("u32", "expect", "agent: 1 before it connects"),
         ("u32", "ready", "bpf: 1 when S is in the sockhash"),
         ("u32", "endpoint", "agent: endpoint id"),

@@ -50,6 +50,15 @@ static __always_inline int l7_reset(struct sk_msg_md *m, struct l7_conn *c)
 	return l7_swallow(m);
 }
 
+/* The slot that S serves; 0 for the server of an earlier use of the slot id, which may still be sending: its A2 is
+ * closed, and what it says is nobody's answer. */
+static __always_inline struct l7_slot *l7_served_slot(struct l7_sock_state *st)
+{
+	struct l7_slot *s = l7_slot(st->id);
+
+	return s && s->server == st->cookie ? s : 0;
+}
+
 /* Response bytes to A2, where the agent relays them. */
 static __always_inline int l7_adopt(struct sk_msg_md *m, struct l7_sock_state *st, struct l7_slot *s, u32 mode, u32 reason)
 {
@@ -73,7 +82,7 @@ static __always_inline int l7_undecided(struct sk_msg_md *m, struct l7_sock_stat
 		return st->body_left ? l7_reset(m, c) : l7_divert(m, st, c, reason);
 	}
 	if (st->kind == L7_SOCK_KIND_SERVER) {
-		s = l7_slot(st->id);
+		s = l7_served_slot(st);
 		return s ? l7_adopt(m, st, s, L7_RESP_MODE_ADOPT, reason) : l7_swallow(m);
 	}
 	return SK_PASS; /* not a managed socket any more */

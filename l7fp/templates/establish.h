@@ -137,6 +137,8 @@ static __always_inline void l7_passive(struct bpf_sock_ops *s, struct bpf_sock *
 	slot = l7_slot(st->id);
 	if (!slot || !slot->expect)
 		return;
+	st->cookie = bpf_get_socket_cookie(s);
+	slot->server = st->cookie;
 	if (bpf_sock_hash_update(s, &sockhash, &key, BPF_ANY))
 		l7_count(L7_REASON_SOCKHASH_FULL);
 	else

@@ -110,7 +110,7 @@ static __always_inline int l7_response_head(struct sk_msg_md *m, struct l7_sock_
 
 static __always_inline int l7_server(struct sk_msg_md *m, struct l7_sock_state *st, struct l7_scratch *x)
 {
-	struct l7_slot *s = l7_slot(st->id);
+	struct l7_slot *s = l7_served_slot(st);
 	struct l7_config *cfg = l7_config();
 	u32 size = m->size, off = 0, end, outcome, edit = L7_NONE, closing = 0;
 	struct l7_dest *dest;
