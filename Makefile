@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SYSTEM_PACKAGES := libbpf1 iproute2 curl
 BENCH_PACKAGES := wrk nghttp2-client
+# the other compiler: tests hold both to the same behaviour
+TEST_PACKAGES := 'clang-19|clang-18|clang-17|clang-16'
 PYTEST ?= $(BIN)/python -m pytest -p tests.plugins.kernel_required
 
 .PHONY: demo test test-all check golden bench clean distclean setup
@@ -50,6 +52,7 @@ $(VENV)/.stamp-core: pyproject.toml $(VENV)/.stamp-system
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-core
+	.ci/system-packages $(TEST_PACKAGES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
