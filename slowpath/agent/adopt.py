@@ -176,8 +176,9 @@ class Transactions:
         upstream.pool.retire(upstream)
 
     def client_gone(self, conn_id: int) -> None:
-        """C of a transaction under way has gone: its slot must not serve anybody else."""
+        """C of a transaction under way has gone: spare the server the rest of it. If S has begun to answer, the kernel
+        finds out by itself; and the slot may serve somebody else by now, whom a claim does not touch."""
         slot = self._connections.busy_slot(conn_id)
         upstream = None if slot is None else self._upstreams.find(slot)
-        if upstream is not None:
+        if upstream is not None and self._kernel.ctl(abi.CtlOp.CLAIM, upstream.slot, conn_id)[0] == 0:
             upstream.pool.retire(upstream)

@@ -34,8 +34,8 @@ class ConnectionCounters:
 
 
 def next_use(conn_id: int) -> int:
-    """The id under which the same record serves its next connection."""
-    return (conn_id & 0xFFFF) | ((conn_id >> 16) + 1 & 0xFFFF) << 16
+    """The id under which the same record serves its next connection. Uses count from 1: no id is 0."""
+    return (conn_id & 0xFFFF) | ((conn_id >> 16) % 0xFFFF + 1) << 16
 
 
 class Connections:
@@ -202,11 +202,11 @@ class Connections:
             free.append(conn_id)
         taken = {index(c) for c in free}
         for at, conn_id in enumerate(self._kernel.conns.id.tolist()):
-            if at and at not in taken:
+            if at not in taken:
                 if conn_id:
                     self._zombies.add(conn_id)
                 else:
-                    free.append(at)
+                    free.append(next_use(at))
         for conn_id in free:
             self._given_back[index(conn_id)] = self._kernel.conns.id[index(conn_id)]
             self._kernel.conn_id_push(conn_id)

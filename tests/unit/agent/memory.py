@@ -67,6 +67,10 @@ class FakeKernel:
         before = self.slots.state[id]
         if op == CtlOp.KILL:
             self.slots.state[id] = before | SlotFlag.DEAD | SlotFlag.CLAIMED
+        elif op == CtlOp.CLAIM:
+            if before & 0xFFFFFFFF != arg or before & (SlotFlag.RESPONSE_STARTED | SlotFlag.DEAD):
+                return 1, before
+            self.slots.state[id] = before | SlotFlag.CLAIMED
         elif op == CtlOp.OFFER or (op == CtlOp.RELEASE and before & SlotFlag.REQUEST_DONE):
             self.slots.state[id] = 0
             return int(not self.pool_push(self.slots.endpoint[id], id)), before

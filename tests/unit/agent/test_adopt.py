@@ -302,6 +302,14 @@ def test_a_slot_whose_client_has_gone_is_retired() -> None:
     at.close()
 
 
+def test_a_slot_that_serves_somebody_else_by_now_is_left_alone() -> None:
+    at = Setting(SlotFlag.BUSY | 8)
+    at.transactions.client_gone(CONN)
+    assert at.pool.retired == []
+    assert at.kernel.slots.state[SLOT] == SlotFlag.BUSY | 8
+    at.close()
+
+
 def test_a_client_that_cannot_take_the_answer_is_reset() -> None:
     at = Setting()
     at.client.alive = False

@@ -158,7 +158,7 @@ async def test_an_open_connection_keeps_its_id_though_its_client_has_gone() -> N
 
 def test_the_count_of_uses_wraps_and_leaves_the_place_alone() -> None:
     assert next_use(5) == 5 | 1 << 16
-    assert next_use(5 | 0xFFFF << 16) == 5
+    assert next_use(5 | 0xFFFF << 16) == 5 | 1 << 16
 
 
 @in_loop
@@ -277,14 +277,14 @@ async def test_a_new_agent_sorts_out_the_ids_of_one_that_was_killed() -> None:
     at.kernel.conns.flags[9] = ConnFlag.CLOSED
     at.kernel.conns.id[10] = 10  # a client that still holds its dead connection
     at.connections.recover()
-    assert {7, 8 | 2 << 16, 1, 65535} <= set(at.kernel.ids)
+    assert {7, 8 | 2 << 16, 1 << 16, 65535 | 1 << 16} <= set(at.kernel.ids)
     assert not {9, 10} & {i & 0xFFFF for i in at.kernel.ids}
     assert 0 not in at.kernel.ids
     at.connections.tick()
     assert 9 | 5 << 16 in at.kernel.ids
     at.kernel.conns.flags[10] = ConnFlag.CLOSED
     at.connections.tick()
-    assert sorted(i & 0xFFFF for i in at.kernel.ids) == list(range(1, 65536))
+    assert sorted(i & 0xFFFF for i in at.kernel.ids) == list(range(65536))
     at.close()
 
 
