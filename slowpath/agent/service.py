@@ -77,7 +77,10 @@ class Agent:
         """
         async with self._changing:
             wiring = self._running()
-            await asyncio.get_running_loop().run_in_executor(None, self._loader.swap, deployment.desired)
+            loop = asyncio.get_running_loop()
+            prepared = await loop.run_in_executor(None, self._loader.prepare, deployment.desired)
+            wiring.expect_version(deployment)  # requests may go by it before the swap has returned
+            await loop.run_in_executor(None, self._loader.swap, prepared)
             return wiring.adopt_version(deployment)
 
     def status(self) -> dict[str, Any]:

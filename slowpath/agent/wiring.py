@@ -98,6 +98,10 @@ class Wiring:
         self._every(_SCAN_S, self._scan)
         self._every(_RECLAIM_S, self.connections.reclaim)
 
+    def expect_version(self, deployment: Deployment) -> None:
+        """The loader is about to put `deployment` in force."""
+        self.versions.add(self.version + 1, deployment.policy, deployment.destinations)
+
     def adopt_version(self, deployment: Deployment) -> int:
         """The loader has put `deployment` in force; the slow half follows. Returns its version."""
         version = self.version

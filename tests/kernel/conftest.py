@@ -192,13 +192,14 @@ def served(token: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wor
     instance = f"{token}-{next(_numbers)}"
     path = Path(root, instance)
     path.mkdir()
-    folder = os.path.join(reaper.BPFFS, token)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    made = World(Cgroup(path), folder, instance, tmp_path_factory.mktemp("world"))
+    folder = Path(reaper.BPFFS, instance)
+    folder.mkdir(mode=0o700)
+    made = World(Cgroup(path), str(folder), instance, tmp_path_factory.mktemp("world"))
     try:
         made.serve()
         made.start()
         yield made
     finally:
         made.close()
+        reaper.remove_bpffs(folder.name)
         reaper.remove_cgroup(path)

@@ -65,7 +65,8 @@ def remove_cgroup(path: Path) -> None:
 
 def remove_all(token: str) -> None:
     """Everything named by the token."""
-    remove_bpffs(token)
+    for folder in Path(BPFFS).glob(f"{token}*"):
+        remove_bpffs(folder.name)
     root = mounts.cgroup2()
     for cgroup in Path(root).glob(f"{token}*") if root else ():
         remove_cgroup(cgroup)

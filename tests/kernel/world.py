@@ -328,8 +328,8 @@ class World:
         path.write_bytes(pickle.dumps(made))
         return path
 
-    def start(self, with_policy: Policy | None = None, *, protect: bool = False) -> None:
-        """Compile, load and serve."""
+    def start(self, with_policy: Policy | None = None, *, protect: bool = False, usable: int | None = None) -> None:
+        """Compile, load and serve; back when that many endpoints (all) are usable."""
         path = self.write(deployment(with_policy or policy(self.endpoints)))
         argv = [sys.executable, "-m", "tests.kernel.agent_process"]
         argv += [self.instance, self.bpffs, str(self.cgroup.path), str(int(protect)), str(path)]
@@ -340,7 +340,7 @@ class World:
         self.processes.append(self.agent)
         assert self.agent.stdout
         assert self.agent.stdout.readline() == b"ready\n"
-        self.wait_usable()
+        self.wait_usable(usable)
 
     def reload(self, path: Path) -> int:
         """Swap the policy; the new version."""
