@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import click
 
@@ -27,9 +28,10 @@ def command(instance: str, as_json: bool) -> int:
 
     loader = Loader(instance=instance)
     with progress("unloading"):
+        meta = loader.pins.read_meta()
         stopped = stop_owner(instance)
         removed = loader.unload()
-        _remove_files(instance)
+        _remove_leftovers(instance, meta.cgroup if meta else "")
     left = sorted(f"{kind.name.lower()} {number}" for kind, number in loader.remaining)
     if as_json:
         print_json({"instance": instance, "stopped": stopped, "removed": removed, "still_held": left})
@@ -42,13 +44,19 @@ def command(instance: str, as_json: bool) -> int:
     return int(bool(left))
 
 
-def _remove_files(instance: str) -> None:
-    """The admin socket and the log of a process that was killed."""
+def _remove_leftovers(instance: str, cgroup: str) -> None:
+    """The admin socket and the log of a process that was killed, and the cgroup it had moved into."""
     from slowpath.agent.admin import socket_path
+    from slowpath.agent.cgroups import CHILD
 
     path = socket_path(instance)
     for leftover in (path, path.with_suffix(".log")):
         leftover.unlink(missing_ok=True)
+    if cgroup:
+        try:
+            Path(cgroup, CHILD).rmdir()
+        except OSError:
+            pass  # there is none, or another instance's process is in it
 
 
 def stop_owner(instance: str) -> int | None:

@@ -49,7 +49,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     # without a kernel part nobody turns cluster IPs into anything: the services find each other through the proxy
     reached = {f"{s.name.upper()}_SERVICE_{key}": value for s in topology.services() for key, value in
                (("HOST", "127.0.0.1"), ("PORT", str(port)))}  # fmt: skip
-    patch.setattr(topology, "environment", lambda: reached)
+    patch.setattr(topology, "environment", lambda folder: reached)
     application = Application(None)
     command = [sys.executable, "-m", "l7fp", "run", "--no-kernel", "--listen", f"127.0.0.1:{port}=80", str(POLICIES)]
     with open(log, "wb") as file:

@@ -41,7 +41,8 @@ def productpage(pod: str) -> Handler:
         headers = _passed_on(request)
         parts = (details.get(f"/details/{number}", headers), reviews.get(f"/reviews/{number}", headers))
         (_, detail), (_, review) = await asyncio.gather(*parts)
-        return Response(200, {"pod": pod, "details": detail, "reviews": review}, {"x-pod": pod})
+        value = {"pod": pod, "front": request.headers.get("x-front"), "details": detail, "reviews": review}
+        return Response(200, value, {"x-pod": pod})
 
     return handle
 

@@ -48,7 +48,7 @@ class Story:
         self.wrong: list[str] = []
 
     def _curl(self, client: str) -> Curl:
-        return Curl(self._node.root / self._application.pods[client].cgroup)
+        return Curl(self._node.root / self._application.pods[client].cgroup, self._application.services)
 
     def play(self, scene: Scene) -> list[Answer]:
         """One scene: the command, the answers, and the rules that it went by."""

@@ -72,22 +72,24 @@ def services(folder: Path = POLICIES) -> list[Service]:
     ]
 
 
-def environment() -> dict[str, str]:
+def environment(folder: Path = POLICIES) -> dict[str, str]:
     """What Kubernetes tells every container about services."""
     out = {}
-    for service in services():
+    for service in services(folder):
         out[f"{service.name.upper()}_SERVICE_HOST"] = service.address
         out[f"{service.name.upper()}_SERVICE_PORT"] = str(service.port)
     return out
 
 
 class Application:
-    """The running pods. `cgroups` is the cgroup v2 mount, None to run without identities."""
+    """The running pods of `folder`. `cgroups` is the cgroup v2 mount, None to run without identities."""
 
-    def __init__(self, cgroups: Path | None) -> None:
+    def __init__(self, cgroups: Path | None, folder: Path = POLICIES) -> None:
         self._cgroups = cgroups
+        self._environment = environment(folder)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self.pods = {pod.name: pod for pod in pods()}
+        self.pods = {pod.name: pod for pod in pods(folder)}
+        self.services = services(folder)
 
     def start(self) -> None:
         """Make the cgroups, start one process a pod, wait until all accept."""
@@ -107,7 +109,7 @@ class Application:
         self._running[name] = spawn(
             [*command, str(pod.port)],
             cgroup=None if self._cgroups is None else self._cgroups / pod.cgroup,
-            env={**environment(), "PYTHONPATH": path},
+            env={**self._environment, "PYTHONPATH": path},
             stderr=None,
         )
         if wait:
