@@ -42,6 +42,7 @@ NO_ROUTE = "(no route)"
 
 MAX_ENDPOINT_ROWS = 256
 MAX_DESTS = 64  # L7_MAX_DESTS in match.h
+MAX_WEIGHT = 2**32 - 1  # of all destinations of a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,8 @@ class Routes:
         for position, destination in used:
             upto += destination.weight
             records.append((position, self._dest(destination, route, path, matched, upto)))
+        if upto > MAX_WEIGHT:
+            raise UnplannableError(f"weights add up to more than {MAX_WEIGHT}")
         first = len(self.tables.rows["dests"])
         for position, record in records:
             self.tables.add("dests", **record)

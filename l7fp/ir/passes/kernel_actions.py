@@ -27,6 +27,7 @@ from l7fp.source import NOWHERE, Span
 
 MAX_EDITED_HEADERS = 8  # distinct headers that one edit removes or sets
 MAX_REPLY_BYTES = 4096  # of a whole message
+MAX_TOTAL_WEIGHT = 2**32 - 1  # of the destinations of a route
 MAX_WEIGHTED_ROWS = 256  # table rows of one cluster: endpoints, each repeated by its weight
 _REPLY_OVERHEAD = 160  # status line, content-length, content-type, server
 
@@ -80,6 +81,8 @@ class ActionLimits:
         used = [d for d in route.destinations if d.weight > 0]
         if not used:
             yield make_reason("no-destination", rule.span)
+        if sum(d.weight for d in used) > MAX_TOTAL_WEIGHT:
+            yield make_reason("weights", rule.span, limit=MAX_TOTAL_WEIGHT)
         for destination in used:
             place = destination.span if destination.span != NOWHERE else rule.span
             yield from self._cluster(destination.cluster, place)

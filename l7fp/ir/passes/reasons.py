@@ -52,6 +52,7 @@ REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "unknown-cluster": ("cluster {cluster} is not known", "define the host or subset it is made of"),
         "no-destination": ("no destination has a weight", "would be kernel with a weight above 0"),
+        "weights": ("the weights add up to more than {limit}", "would be kernel with smaller weights"),
         "mixed-authorization": (
             "the endpoints of cluster {cluster} are guarded by different authorization policies",
             "would be kernel if the same policies selected all of them",

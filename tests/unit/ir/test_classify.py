@@ -123,6 +123,7 @@ def test_conditions_the_kernel_reads(match: str) -> None:
         (route(to="ports"), "mixed-ports"),
         (route(to="unknown"), "unknown-cluster"),
         ('route {\nto "c" weight 0\n}', "no-destination"),
+        ('route {\nto "c" weight 4294967295\nto "c" weight 1\n}', "weights"),
         (route('rewrite_path regex "/" regex_pattern "a"'), "regex-rewrite"),
         (route('rewrite_path full "/a%20b"'), "rewrite-not-plain"),
         (route(edits("request", 9)), "header-edits"),
