@@ -155,7 +155,7 @@ def test_weights_that_no_table_holds_go_slow() -> None:
     route = Route(destinations=tuple(Destination(cluster="one", weight=2**31 - 1) for _ in range(3)))
     plan = all_kernel(policy(rule("r", route), rule("s", say("s"), (path(exact("/s")),))))
     assert [name for name, _ in plan.demoted] == ["r"]
-    assert HostC(plan).request(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").reason is Reason.SLOW_RULE
+    assert HostC(plan).request(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").reason is Reason.RULE_SLOW
 
 
 def test_prefix_rewrites_keep_the_rest_and_the_query() -> None:
