@@ -11,10 +11,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.drivers.l7fp import serve
 from bench.processes import cgroup_root, spawn, stop, wait_for_port
@@ -23,6 +24,7 @@ from l7fp.loader import netns
 from policies.demo.app.curl import Answer, Curl
 from policies.demo.app.node import Count, State
 from policies.demo.app.topology import POLICIES, Application, Pod
+from slowpath.agent.admin import ask
 
 PODS = {4: "192.0.2.", 6: "2001:db8:1::"}
 CLUSTER_IPS = {4: "198.51.100.", 6: "2001:db8:96::"}
@@ -134,7 +136,7 @@ class Bookshop:
         self.cgroup = root / self.instance
         self.spaces = Spaces(self.instance, layout)
         self._folder = folder
-        self._reported = State({}, {})
+        self._before = State({}, {})
         self.run: subprocess.Popen[bytes] | None = None
         self.policies = folder / "policies"
         self._write_policies()
@@ -194,22 +196,17 @@ class Bookshop:
         with self.spaces.inside(_role(self.application.pods[pod])):
             return self.curl(pod)(*arguments)
 
-    def status(self) -> State:
-        """What `l7fp status --json` says, from the host's side."""
-        said = json.loads(l7fp("status", "--json", "--instance", self.instance))
-        rules = {r["name"]: Count(r["forwarded"] + r["replied"], r["diverted"]) for r in said["rules"]}
-        return State(rules, said["diverted"])
-
     def spent(self) -> State:
-        """What has changed since this was asked the last time."""
-        now = self.status()
-        change = now.since(self._reported)
-        self._reported = now
-        return change
+        """What `l7fp status --json` says, since the last `forget`."""
+        return _state(json.loads(l7fp("status", "--json", "--instance", self.instance))).since(self._before)
+
+    def forget(self) -> None:
+        """`spent` counts from here."""
+        self._before = _state(ask(self.instance, {"op": "status"}))
 
     def usable(self, pod: str) -> bool:
         """Whether the kernel may send requests to that pod."""
-        said = json.loads(l7fp("status", "--json", "--instance", self.instance))
+        said = ask(self.instance, {"op": "status"})
         address = self.application.pods[pod].address
         return any(e["usable"] for e in said["endpoints"] if e["address"] == address)
 
@@ -223,7 +220,7 @@ class Bookshop:
             with self.spaces.inside("servers"):
                 wait_for_port(pod.address, LIBRARY_PORT, process)
             wait_until(lambda: self.usable(pod.name))
-            self.spent()
+            self.forget()
             yield process
         finally:
             process.kill()
@@ -236,6 +233,11 @@ class Bookshop:
             stop([self.run], timeout=10)
         self.spaces.close()
         self._reaper.close()
+
+
+def _state(said: Mapping[str, Any]) -> State:
+    rules = {r["name"]: Count(r["forwarded"] + r["replied"], r["diverted"]) for r in said["rules"]}
+    return State(rules, said["diverted"])
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:

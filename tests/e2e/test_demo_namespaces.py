@@ -15,11 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from bench.processes import cgroup_root, spawn
+from bench.reaper import Reaper
 from l7fp.loader import removal
 from l7fp.loader import sys as kernel
 from l7fp.loader.pins import Pins
 from policies.demo.app.node import Count
 from policies.demo.app.story import SCENES, Scene
+from policies.demo.app.topology import POLICIES
 from tests.e2e.bookshop import LIBRARY_PORT, Bookshop, Layout, l7fp, wait_until
 from tests.kernel.test_dataplane_bodies import BOUND, Highest
 
@@ -82,13 +85,20 @@ def _made(folder: Path, layout: Layout) -> Iterator[Bookshop]:
 
 @pytest.fixture(scope="module", params=LAYOUTS, ids=str)
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bookshop]:
-    """The running bookshop. Tests leave it as they found it."""
+    """The running bookshop, shared by the tests, which leave it as they found it."""
     yield from _made(tmp_path_factory.mktemp("shop"), request.param)
+
+
+@pytest.fixture(autouse=True)
+def counted(request: pytest.FixtureRequest) -> None:
+    """What the tests before have spent is none of this one's."""
+    if "shop" in request.fixturenames:
+        shop: Bookshop = request.getfixturevalue("shop")
+        shop.forget()
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.title)
 def test_every_scene_goes_as_told_and_where_it_should(shop: Bookshop, scene: Scene) -> None:
-    shop.spent()
     answers = shop.answers(scene.client, scene.arguments)
     assert answers
     assert {a.status for a in answers} <= scene.expected
@@ -105,7 +115,6 @@ def test_the_canary_gets_its_share(shop: Bookshop) -> None:
 
 
 def test_rewrites_and_header_edits_are_those_of_the_rule(shop: Bookshop) -> None:
-    shop.spent()
     old = shop.ask("visitor", "http://details/api/v1/details/1")
     assert (old.status, json.loads(old.body)["path"], old.headers["x-internal"]) == (200, "/details/1", "shelf 7")
     plain = shop.ask("visitor", "http://details/details/1")
@@ -120,7 +129,6 @@ def test_rewrites_and_header_edits_are_those_of_the_rule(shop: Bookshop) -> None
 
 
 def test_redirect_and_direct_response_are_those_of_the_policy(shop: Bookshop) -> None:
-    shop.spent()
     home = shop.ask("visitor", "http://productpage/")
     assert (home.status, home.headers["location"]) == (302, "http://productpage/productpage")
     robots = shop.ask("visitor", "http://productpage/robots.txt")
@@ -140,14 +148,12 @@ def test_redirect_and_direct_response_are_those_of_the_policy(shop: Bookshop) ->
 def test_who_asks_and_how_decides(
     shop: Bookshop, pod: str, arguments: list[str], status: int, rule: str, where: Count
 ) -> None:
-    shop.spent()
     assert shop.ask(pod, *arguments).status == status
     assert shop.spent().rules == {rule: where}
 
 
 def test_kernel_and_slow_path_take_turns_on_one_connection(shop: Bookshop) -> None:
     paths = ("productpage", "products/1", "robots.txt", "products/0", "productpage", "")
-    shop.spent()
     urls = [word for path in paths for word in ("-o", "/dev/null", f"http://productpage/{path}")]
     with shop.spaces.inside("clients"):
         said = shop.curl("visitor").output("-w", "%{http_code} %{num_connects}\n", *urls)
@@ -288,9 +294,38 @@ def test_unload_after_kill_9_leaves_the_machine_clean(doomed: Bookshop, tmp_path
     assert not list((tmp_path / "tmp").iterdir())
     for role in ("clients", "agent"):
         with doomed.spaces.inside(role):
-            assert subprocess.run(["ss", "-ltnH"], capture_output=True).stdout == b""
+            listening = subprocess.run(["ss", "-ltnHe"], capture_output=True, text=True).stdout
+        assert f"/{doomed.instance}/" not in listening  # other instances listen wherever there is a name
     assert [a.status for a in doomed.answers("visitor", [direct])] == [200]
     assert [a.status for a in doomed.answers("visitor", ["http://details/details/0"])] == [0]
 
     doomed.serve()
     assert doomed.ask("visitor", "http://details/details/0").status == 200
+
+
+@pytest.mark.parametrize("milliseconds", [300, 600, 900, 1200, 1500])
+def test_unload_after_kill_9_at_any_moment_of_the_start_leaves_the_machine_clean(
+    tmp_path: Path, milliseconds: int
+) -> None:
+    """Compiling, loading, attaching: wherever it was."""
+    root = cgroup_root()
+    if os.geteuid() != 0 or root is None:
+        pytest.skip("needs root and cgroup v2")
+    instance = f"l7fp-killed-{os.getpid()}-{milliseconds}"
+    reaper = Reaper(root / instance, instance)
+    try:
+        (root / instance).mkdir()
+        command = [sys.executable, "-m", "l7fp", "run", "--instance", instance, "--cgroup", str(root / instance)]
+        process = spawn([*command, str(POLICIES)])
+        time.sleep(milliseconds / 1000)
+        process.kill()
+        process.wait()
+        pins = Pins("/sys/fs/bpf", instance)
+        objects = removal.objects_of(pins) if pins.exists() else set()
+        l7fp("unload", "--instance", instance)
+        assert not [number for kind, number in objects if kernel.exists(kind, number)]
+        assert not pins.exists()
+        assert not list(Path("/run/l7fp").glob(f"{instance}*"))
+        assert not [path for path in (root / instance).iterdir() if path.is_dir()]
+    finally:
+        reaper.close()
