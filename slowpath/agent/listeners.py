@@ -39,7 +39,8 @@ class Listeners:
         for namespace in gone:
             self._pending.pop(namespace.inode, None)
             self.failures.pop(namespace.name, None)
-            self._kernel.drop_listener(namespace.cookie)
+            self._drop(namespace)
+            self._namespaces.forget(namespace)
         for namespace in list(self._pending.values()):
             self._open(namespace)
         return bool(new or gone)
@@ -70,9 +71,13 @@ class Listeners:
     def close(self) -> None:
         """Stop accepting; whoever waits is refused."""
         for namespace in self._namespaces.by_inode.values():
-            self._kernel.drop_listener(namespace.cookie)
-            for listener in namespace.listeners:
-                self._loop.remove_reader(listener.fileno())
+            self._drop(namespace)
+
+    def _drop(self, namespace: Namespace) -> None:
+        self._kernel.drop_listener(namespace.cookie)
+        # before the sockets are closed: the loop would go on to watch a number that belongs to another one by then
+        for listener in namespace.listeners:
+            self._loop.remove_reader(listener.fileno())
 
     def status(self) -> list[dict[str, object]]:
         """One entry per namespace."""

@@ -99,7 +99,7 @@ class NamespaceTable:
     # -- finding namespaces
 
     def scan(self) -> tuple[list[Namespace], list[Namespace]]:
-        """Look around once: (namespaces that are new, namespaces that are gone). Those gone are closed."""
+        """Look around once: (namespaces that are new, namespaces that are gone). `forget` those that are gone."""
         full = self._scans % FULL_SCAN_EVERY == 0
         self._scans += 1
         if full:
@@ -129,7 +129,6 @@ class NamespaceTable:
             namespace.absent = 0 if namespace.inode in present else namespace.absent + 1
             if namespace.absent >= ABSENT_SCANS:
                 gone.append(namespace)
-                self.forget(namespace)
         return new, gone
 
     def admit_pid(self, pid: int) -> Namespace | None:
