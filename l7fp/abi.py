@@ -167,6 +167,7 @@ class RespMode(IntEnum):
     RELAY_LENGTH = 3  # as LENGTH, but passed to A2
     RELAY_CHUNKED = 4
     ADOPT = 5  # head and body passed to A2 unparsed
+    FENCE = 6  # the byte that was put behind the response, see server.h
 
 
 class Verdict(IntEnum):

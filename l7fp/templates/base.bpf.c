@@ -28,5 +28,5 @@ int entry(struct sk_msg_md *m)
 
 	bpf_tail_call(m, &policy, 0);
 	st = sk ? bpf_sk_storage_get(&sock_storage, sk, 0, 0) : 0;
-	return st ? l7_undecided(m, st, L7_REASON_NO_POLICY) : l7_swallow(m);
+	return st ? l7_undecided(m, st, L7_REASON_NO_POLICY) : SK_PASS; /* without state: not managed, or not any more */
 }

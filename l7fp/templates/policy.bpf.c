@@ -16,9 +16,7 @@ int msg(struct sk_msg_md *m)
 	struct l7_sock_state *st;
 	struct l7_scratch *x;
 
-	if (!sk)
-		return l7_swallow(m);
-	st = bpf_sk_storage_get(&sock_storage, sk, 0, 0);
+	st = sk ? bpf_sk_storage_get(&sock_storage, sk, 0, 0) : 0;
 	if (!st)
 		return SK_PASS; /* not a managed socket, or not one any more */
 	if (st->kind != L7_SOCK_KIND_CLIENT && st->kind != L7_SOCK_KIND_SERVER)

@@ -70,12 +70,12 @@ static __always_inline u32 l7_response_body(struct sk_msg_md *m, struct l7_slot 
 }
 
 /* S broke its response off in a way that can't be relayed: both sides of the transaction end. */
-static __always_inline int l7_response_broken(struct sk_msg_md *m, struct l7_slot *s, u64 state)
+static __always_inline int l7_response_broken(struct sk_msg_md *m, struct l7_sock_state *st, struct l7_slot *s, u64 state)
 {
 	struct l7_conn *c = l7_conn((u32)state);
 
 	__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_DEAD);
-	return c ? l7_reset(m, c) : l7_swallow(m);
+	return c ? l7_reset(m, st, c) : l7_swallow(m, st);
 }
 
 /* The first message of a response. Returns a verdict, or L7_CONTINUE with *off at its body. */
@@ -108,24 +108,64 @@ static __always_inline int l7_response_head(struct sk_msg_md *m, struct l7_sock_
 	return L7_CONTINUE;
 }
 
+/* Puts one byte behind the response and ends this run before it: the kernel delivers the response and then runs the
+ * program on that byte. Only then is the transaction over. Released earlier, a client that does not wait for answers
+ * could have its next request answered while this answer is still on its way. 0, < 0 with nothing changed, > 0. */
+static __always_inline int l7_fence(struct sk_msg_md *m)
+{
+	u32 size = m->size;
+	u8 *d, last;
+
+	if (!size || bpf_msg_pull_data(m, size - 1, size, 0))
+		return -1;
+	d = m->data;
+	if (d + 1 > (u8 *)m->data_end)
+		return -1;
+	last = *d;
+	/* before the last byte: not all kernels insert at the very end */
+	if (bpf_msg_push_data(m, size - 1, 1, 0))
+		return -1;
+	if (bpf_msg_pull_data(m, size - 1, size, 0))
+		return 1;
+	d = m->data;
+	if (d + 1 > (u8 *)m->data_end)
+		return 1;
+	*d = last;
+	return bpf_msg_apply_bytes(m, size) ? 1 : 0;
+}
+
+/* The run on the byte behind the response. */
+static __always_inline int l7_fenced(struct sk_msg_md *m, struct l7_sock_state *st, struct l7_slot *s,
+				     struct l7_config *cfg)
+{
+	if (st->redirected && m->size == 1)
+		l7_response_done(s, st->id, cfg);
+	else /* the delivery failed, and this is something else */
+		__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_DEAD);
+	return l7_swallow(m, st);
+}
+
 static __always_inline int l7_server(struct sk_msg_md *m, struct l7_sock_state *st, struct l7_scratch *x)
 {
 	struct l7_slot *s = l7_served_slot(st);
 	struct l7_config *cfg = l7_config();
 	u32 size = m->size, off = 0, end, outcome, edit = L7_NONE, closing = 0;
 	struct l7_dest *dest;
+	struct l7_conn *c;
 	u64 state, key;
 	int ret, head;
 
 	if (!s || !cfg)
-		return l7_swallow(m);
+		return l7_swallow(m, st);
 	state = s->state;
+	if (s->resp_mode == L7_RESP_MODE_FENCE)
+		return l7_fenced(m, st, s, cfg);
 	if (!(state & L7_SLOT_FLAG_BUSY)) {
 		l7_count(L7_REASON_STRAY_RESPONSE);
 		return SK_PASS; /* to A2: the agent closes a connection that speaks unasked */
 	}
 	if (state & L7_SLOT_ENDED)
-		return l7_swallow(m);
+		return l7_swallow(m, st);
 	if (state & L7_SLOT_FLAG_ADOPTED) {
 		if (s->resp_mode == L7_RESP_MODE_RELAY_CHUNKED) {
 			outcome = l7_response_body(m, s, x, 0, size, &end);
@@ -155,12 +195,12 @@ static __always_inline int l7_server(struct sk_msg_md *m, struct l7_sock_state *
 	if (outcome == L7_CHUNKED_ERROR) {
 		if (head)
 			return l7_adopt(m, st, s, L7_RESP_MODE_ADOPT, L7_REASON_ADOPTED_RESPONSE);
-		return l7_response_broken(m, s, state);
+		return l7_response_broken(m, st, s, state);
 	}
 	if (head) {
 		/* either the agent has taken the transaction over, or from now on it can't */
 		if (__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_RESPONSE_STARTED) & L7_SLOT_ENDED)
-			return l7_swallow(m);
+			return l7_swallow(m, st);
 		if (closing)
 			__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_NO_REUSE);
 	}
@@ -168,24 +208,37 @@ static __always_inline int l7_server(struct sk_msg_md *m, struct l7_sock_state *
 		/* a server that sends more than it announced: the surplus belongs to nobody's response */
 		__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_NO_REUSE);
 		if (bpf_msg_pop_data(m, end, size - end, 0))
-			return l7_response_broken(m, s, state);
+			return l7_response_broken(m, st, s, state);
 	}
 	key = L7_SOCK_KEY(L7_SOCK_KEY_KIND_CLIENT, (u32)state);
 	if (bpf_msg_redirect_hash(m, &sockhash, &key, BPF_F_INGRESS) != SK_PASS) {
 		l7_count(L7_REASON_CLIENT_GONE);
 		__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_DEAD);
-		return l7_swallow(m);
+		return l7_swallow(m, st);
 	}
+	st->redirected = 1;
 	if (head) {
 		dest = l7_dest(s->dest);
 		if (dest)
 			edit = dest->response_edit;
 		/* the target is set and the response has begun: it can't go another way now */
 		if ((edit != L7_NONE || closing) && l7_step_edit_response(m, x, edit))
-			return l7_response_broken(m, s, state);
+			return l7_response_broken(m, st, s, state);
 	}
-	if (outcome == L7_CHUNKED_DONE)
+	if (outcome != L7_CHUNKED_DONE)
+		return SK_PASS;
+	ret = l7_fence(m);
+	if (ret > 0)
+		return l7_response_broken(m, st, s, state);
+	if (ret < 0) { /* no memory for it: then this client gets no chance to overtake its answers again */
+		c = l7_conn((u32)state);
+		if (c)
+			c->flags |= L7_CONN_FLAG_PIPELINES;
 		l7_response_done(s, st->id, cfg);
+		return SK_PASS;
+	}
+	s->resp_mode = L7_RESP_MODE_FENCE;
+	st->tail = 1;
 	return SK_PASS;
 }
 
