@@ -43,9 +43,7 @@ class Decider(wrapper.Kernel):
         self.program = self.object.programs["tc_test"].fd
         self.test = self.object.maps["test"]
 
-    def decide(
-        self, message: bytes, *, port: int, source_bits: int, random: int, source_ip_bits: int = 0
-    ) -> Decision:
+    def decide(self, message: bytes, *, port: int, source_bits: int, random: int, source_ip_bits: int = 0) -> Decision:
         """What becomes of a request."""
         size = self.test.shape[2]
         value = bytearray(size)
