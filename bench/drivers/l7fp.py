@@ -59,7 +59,7 @@ class L7fpKernel:
 
     def handled(self) -> tuple[int, int] | None:
         status = ask(self._instance, {"op": "status"})
-        return sum(r["forwarded"] + r["replied"] for r in status["rules"]), sum(status["diverted"].values())
+        return sum(r["forwarded"] + r["replied"] for r in status["rules"]), status["proxy"]["requests"]["total"]
 
     def stop(self) -> None:
         stop(reversed(self._processes), timeout=10)

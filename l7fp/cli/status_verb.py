@@ -52,10 +52,13 @@ def _pinned(instance: str) -> dict[str, Any]:
 
 
 def offload(status: Mapping[str, Any]) -> float | None:
-    """Share of requests that the kernel dealt with, None before the first one."""
-    kernel = sum(r["forwarded"] + r["replied"] for r in status["rules"])
-    diverted = sum(status["diverted"].values())
-    return kernel / (kernel + diverted) if kernel + diverted else None
+    """Share of requests that the kernel dealt with, None before the first one.
+
+    The proxy counts requests; what the kernel counts as diverted are messages, of which a large body has many.
+    """
+    kernel = status["stats"].get("forwarded", 0) + status["stats"].get("replied", 0)
+    slow = status["proxy"]["requests"]["total"]
+    return kernel / (kernel + slow) if kernel + slow else None
 
 
 def _listed(counts: Mapping[str, int]) -> str:

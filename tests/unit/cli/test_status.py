@@ -23,7 +23,9 @@ def _status(**changes: Any) -> dict[str, Any]:
             {"name": "shop/web/http[0]", "forwarded": 1200, "replied": 0, "diverted": 1},
             {"name": "shop/web/http[1]", "forwarded": 0, "replied": 0, "diverted": 0},
         ],
-        "diverted": {"syntax": 1, "rule_slow": 299},
+        "stats": {"forwarded": 1150, "replied": 50},
+        "diverted": {"syntax": 1, "rule_slow": 299, "slow_mode": 4000},
+        "proxy": {"requests": {"total": 300, "active": 0}},
         "endpoints": [],
     }
     found.update(changes)
@@ -37,13 +39,18 @@ def test_rules_that_were_used_and_reasons_most_frequent_first() -> None:
         "offload: 80.0 % of requests in the kernel\n"
         "rule              forwarded  replied  diverted\n"
         "shop/web/http[0]      1,200        0         1\n"
-        "diverted because of: rule_slow 299, syntax 1"
+        "diverted because of: slow_mode 4,000, rule_slow 299, syntax 1"
     )
 
 
 def test_before_the_first_request_there_is_no_share() -> None:
-    assert offload(_status(rules=[], diverted={})) is None
-    assert "no requests yet" in as_text(_status(rules=[], diverted={}), PLAIN)
+    fresh = _status(rules=[], diverted={}, stats={}, proxy={"requests": {"total": 0, "active": 0}})
+    assert offload(fresh) is None
+    assert "no requests yet" in as_text(fresh, PLAIN)
+
+
+def test_the_share_is_of_requests_though_the_kernel_counts_messages() -> None:
+    assert _status()["offload"] == 0.8
 
 
 def test_loaded_but_not_served_says_what_that_means() -> None:
