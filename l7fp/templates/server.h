@@ -158,7 +158,7 @@ static __always_inline int l7_server(struct sk_msg_md *m, struct l7_sock_state *
 	if (!s || !cfg)
 		return l7_swallow(m, st);
 	state = s->state;
-	if (s->resp_mode == L7_RESP_MODE_FENCE)
+	if (s->resp_mode == L7_RESP_MODE_FENCE && state & L7_SLOT_FLAG_BUSY)
 		return l7_fenced(m, st, s, cfg);
 	if (!(state & L7_SLOT_FLAG_BUSY)) {
 		l7_count(L7_REASON_STRAY_RESPONSE);
