@@ -275,7 +275,7 @@ class Pool:
             return
         self._rules.loop.remove_reader(upstream.sock.fileno())
         self._discard(upstream, reset=bool(state & abi.SlotFlag.BUSY and ~state & _COMPLETE))
-        if not state:  # it was idle: its token is in the pool, and in the way
+        if not state & abi.SlotFlag.BUSY:  # it was idle: its token is in the pool, and in the way
             self._rebuild_soon()
         if not self.live:
             self._set_usable(False)

@@ -112,6 +112,8 @@ def test_client_and_server_in_two_namespaces_over_both_families(
                     name, _, rest = client.get(path).text.rstrip(".").partition(" ")
                     assert rest == f"{path} body=0 "
                     seen.add(name)
+            client.sock.close()
+            client = connect_in(here, address)
             assert client.get("/deny/x").status == 403
             client.sock.close()
     assert seen == {"four", "six"}
