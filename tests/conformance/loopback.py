@@ -6,13 +6,14 @@ So nothing leaves the machine, and an address tells which cluster and endpoint w
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
-from l7fp.ir.model import AuthzRule, CidrMatch, Condition, FieldKind, Match, Matcher, Policy
+from l7fp.ir.model import CidrMatch, Condition, FieldKind, Matcher, Policy
 from tests.conformance import backend, wire
 from tests.conformance.corpus import Case, Outcome
+from tests.conformance.transform import transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,30 +54,18 @@ def move(policy: Policy) -> Moved:
         moved = (replace(e, address=place) for place, e in zip(places, cluster.endpoints, strict=True))
         clusters.append(replace(cluster, endpoints=tuple(moved)))
 
-    def matchers(any_of: tuple[Matcher, ...]) -> Iterable[Matcher]:
+    def matchers(any_of: tuple[Matcher, ...]) -> Iterator[Matcher]:
         for matcher in any_of:
             network = ipaddress.ip_network(matcher.network) if isinstance(matcher, CidrMatch) else None
             inside = [p for p, (_, address) in home.items() if network and ipaddress.ip_address(address) in network]
             yield from (CidrMatch(f"{place}/32") for place in inside) if inside else (matcher,)
 
-    def match(old: Match) -> Match:
-        return replace(old, conditions=tuple(condition(c) for c in old.conditions))
+    def change(node: object) -> object:
+        if isinstance(node, Condition) and node.field.kind is FieldKind.DESTINATION_IP:
+            return replace(node, any_of=tuple(matchers(node.any_of)))
+        return node
 
-    def condition(old: Condition) -> Condition:
-        if old.field.kind is not FieldKind.DESTINATION_IP:
-            return old
-        return replace(old, any_of=tuple(matchers(old.any_of)))
-
-    def rule(old: AuthzRule) -> AuthzRule:
-        return replace(
-            old,
-            sources=tuple(map(match, old.sources)),
-            operations=tuple(map(match, old.operations)),
-            when=match(old.when),
-        )
-
-    authz = tuple(replace(p, rules=tuple(map(rule, p.rules))) for p in policy.authz)
-    return Moved(replace(policy, clusters=tuple(clusters), authz=authz), home)
+    return Moved(replace(policy, clusters=tuple(clusters), authz=transform(policy.authz, change)), home)
 
 
 def addresses(cases: Iterable[Case]) -> list[str]:

@@ -16,6 +16,7 @@ from tests.hostc import HostC
 from tests.kernel.decider import Decider
 from tests.unit.codegen.policies import all_kernel, contains, exact, header, path, policy, prefix, rule, sample, say, to
 
+
 def policies() -> dict[str, Plan]:
     many = [rule(f"r{n}", to("one"), (path(prefix(f"/svc-{n}/")),), (path(exact(f"/svc-{n}")),)) for n in range(300)]
     guarded = [rule(f"h{n}", say(str(n)), (path(prefix("/h")), header("x-user", contains(f"u{n}")))) for n in range(60)]
