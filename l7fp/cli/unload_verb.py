@@ -46,15 +46,19 @@ def command(instance: str, as_json: bool) -> int:
 
 def _remove_leftovers(instance: str, cgroup: str) -> None:
     """The admin socket and the log of a process that was killed, and the cgroup it had moved into."""
+    from l7fp.loader import mounts
     from slowpath.agent.admin import socket_path
     from slowpath.agent.cgroups import CHILD
 
     path = socket_path(instance)
     for leftover in (path, path.with_suffix(".log")):
         leftover.unlink(missing_ok=True)
-    if cgroup:
+    # one that was killed while it started has left no word of where it was
+    mount = mounts.cgroup2()
+    places = [Path(cgroup, CHILD)] if cgroup else list(Path(mount).rglob(CHILD)) if mount else []
+    for place in places:
         try:
-            Path(cgroup, CHILD).rmdir()
+            place.rmdir()
         except OSError:
             pass  # there is none, or another instance's process is in it
 
