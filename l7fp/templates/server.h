@@ -134,14 +134,12 @@ static __always_inline int l7_fence(struct sk_msg_md *m)
 	return bpf_msg_apply_bytes(m, size) ? 1 : 0;
 }
 
-/* The run on the byte behind the response. */
+/* The run on the byte behind the response, which goes nowhere whatever has become of the slot meanwhile. */
 static __always_inline int l7_fenced(struct sk_msg_md *m, struct l7_sock_state *st, struct l7_slot *s,
 				     struct l7_config *cfg)
 {
-	if (st->redirected && m->size == 1)
+	if (s->resp_mode == L7_RESP_MODE_FENCE && s->state & L7_SLOT_FLAG_BUSY)
 		l7_response_done(s, st->id, cfg);
-	else /* the delivery failed, and this is something else */
-		__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_DEAD);
 	return l7_swallow(m, st);
 }
 
@@ -158,7 +156,7 @@ static __always_inline int l7_server(struct sk_msg_md *m, struct l7_sock_state *
 	if (!s || !cfg)
 		return l7_swallow(m, st);
 	state = s->state;
-	if (s->resp_mode == L7_RESP_MODE_FENCE && state & L7_SLOT_FLAG_BUSY)
+	if (st->redirected)
 		return l7_fenced(m, st, s, cfg);
 	if (!(state & L7_SLOT_FLAG_BUSY)) {
 		l7_count(L7_REASON_STRAY_RESPONSE);
@@ -174,6 +172,10 @@ static __always_inline int l7_server(struct sk_msg_md *m, struct l7_sock_state *
 				s->relay_done = outcome;
 		}
 		return SK_PASS;
+	}
+	if (s->resp_mode == L7_RESP_MODE_FENCE) { /* the delivery failed, and S goes on */
+		__sync_fetch_and_or(&s->state, L7_SLOT_FLAG_DEAD);
+		return l7_swallow(m, st);
 	}
 	head = s->resp_mode == L7_RESP_MODE_HEAD;
 	if (head) {
