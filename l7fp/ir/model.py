@@ -182,8 +182,8 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redirect:
-    """Answer with Location. A None part is taken from the request; `path` replaces path and query,
-    `prefix_rewrite` only what the matcher matched. `port` None: none is written."""
+    """Answer with Location. A None part is taken from the request; `path` replaces the path, and the query
+    where it brings one; `prefix_rewrite` only what the matcher matched. `port` None: none is written."""
 
     status: int = 301
     scheme: str | None = None
