@@ -104,8 +104,12 @@ static __always_inline void l7_connecting(struct bpf_sock_ops *s, struct bpf_soc
 	if (!st || st->kind != L7_SOCK_KIND_UPSTREAM)
 		return;
 	l7_flow_of(s, &f, 0);
+	/* an attempt that was refused has left its entry behind, and this one may have got its port: S must not take
+	 * a connection of the slow path for that slot's */
 	if (st->id)
 		bpf_map_update_elem(&flows, &f, st, BPF_ANY);
+	else
+		bpf_map_delete_elem(&flows, &f);
 	f.netns = 0;
 	bpf_map_update_elem(&announced, &f, &one, BPF_ANY);
 }

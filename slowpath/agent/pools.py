@@ -189,6 +189,7 @@ class Pool:
             ready = await self._ready(slot)
         except asyncio.CancelledError:
             ready = False
+        table.expect[slot] = 0  # no other connection may become this slot's
         if not ready or self._closing:
             self._discard(upstream, reset=True)
             if not self._closing:

@@ -99,6 +99,8 @@ async def test_connections_are_tagged_before_they_are_offered_and_each_has_one_t
         assert set(at.kernel.upstreams.values()) == {1, 2, 3, 4}
         assert all(at.kernel.slots.endpoint[s] == at.pool.id for s in at.pool.live)
         assert at.kernel.slots.state.tolist()[1:5] == [0, 0, 0, 0]
+        # a server's connection that turns up now must not take an offered slot over
+        assert at.kernel.slots.expect.tolist()[1:5] == [0, 0, 0, 0]
 
 
 @in_loop
