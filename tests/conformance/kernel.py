@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from l7fp import abi
-from l7fp.ir.model import Policy
+from l7fp.codegen.plan import Plan
 from tests.conformance.compiled import UPSTREAM, planned
 from tests.conformance.corpus import Case, Diverted, Outcome
 from tests.kernel.decider import Decider
@@ -11,12 +11,12 @@ from tests.unit.templates import http1_kernel as ops
 
 
 class KernelExecutor:
-    """Loads one program for each policy, when a case asks for it, and keeps the last: run cases in order."""
+    """Loads one program for each plan, when a case asks for it, and keeps the last: run cases in order."""
 
     name = "kernel"
 
     def __init__(self) -> None:
-        self._policy: Policy | None = None
+        self._plan: Plan | None = None
         self._decider: Decider | None = None
 
     def __enter__(self) -> KernelExecutor:
@@ -32,7 +32,7 @@ class KernelExecutor:
         inputs = made.inputs(case)
         if isinstance(inputs, Diverted):
             return inputs
-        kernel = self._load(case.policy)
+        kernel = self._load(made.plan)
         kernel.clear()
         decision = kernel.decide(
             case.raw,
@@ -57,10 +57,10 @@ class KernelExecutor:
         assert result == 0 or refused, result
         return made.forwarded(decision.dest, rule, request, None if refused else response)
 
-    def _load(self, policy: Policy) -> Decider:
-        if self._decider is None or policy != self._policy:
+    def _load(self, plan: Plan) -> Decider:
+        if self._decider is None or plan != self._plan:
             self.__exit__()
-            self._policy, self._decider = policy, Decider(planned(policy).plan)
+            self._plan, self._decider = plan, Decider(plan)
         return self._decider
 
 
