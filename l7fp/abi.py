@@ -121,6 +121,7 @@ class SockKind(IntEnum):
     ACCEPTED = 3  # A1, the agent's side of C
     UPSTREAM = 4  # A2 of a slot, or with id 0 a slow-path upstream connection of the agent
     CLIENT_SLOW = 5  # C that must not be in the sockhash (MPTCP, map full)
+    LISTENER = 6  # the agent's, tagged by it: whoever else binds the port after a crash is none
 
 
 class SockFlag(IntFlag):

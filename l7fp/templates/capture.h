@@ -79,12 +79,49 @@ static __always_inline int l7_refuse(u32 reason)
 	return 0;
 }
 
+/* struct bpf_sock_tuple, one for each family */
+struct l7_tuple4 {
+	u32 saddr, daddr;
+	u16 sport, dport;
+};
+
+struct l7_tuple6 {
+	u32 saddr[4], daddr[4];
+	u16 sport, dport;
+};
+
+/* Whether the agent itself listens on loopback port `port`. The map outlives an agent that was killed, and the
+ * port may be anybody's then. */
+static __always_inline int l7_listening(struct bpf_sock_addr *a, int native_v6, u32 port)
+{
+	struct l7_tuple4 t4 = { .saddr = bpf_htonl(0x7f000001), .daddr = bpf_htonl(0x7f000001), .dport = bpf_htons(port) };
+	struct l7_tuple6 t6 = { .dport = bpf_htons(port) };
+	struct l7_sock_state *st;
+	struct bpf_sock *sk;
+	int ours;
+
+	t6.saddr[3] = bpf_htonl(1);
+	t6.daddr[3] = bpf_htonl(1);
+	if (native_v6)
+		sk = bpf_sk_lookup_tcp(a, &t6, sizeof(t6), BPF_F_CURRENT_NETNS, 0);
+	else
+		sk = bpf_sk_lookup_tcp(a, &t4, sizeof(t4), BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return 0;
+	st = bpf_sk_storage_get(&sock_storage, sk, 0, 0);
+	ours = st && st->kind == L7_SOCK_KIND_LISTENER;
+	bpf_sk_release(sk);
+	return ours;
+}
+
 /* 1 to let the call go on, 0 to refuse it. `key` is the destination as the application gave it. */
 static __always_inline int l7_connect(struct bpf_sock_addr *a, struct l7_addr_key *key, int v6)
 {
 	struct l7_sock_state *st;
 	struct l7_listener *to;
 	struct bpf_sock *sk = a->sk;
+	int native_v6 = v6 && !l7_is_v4(key->ip);
+	u32 port;
 	u64 netns;
 
 	if (!bpf_map_lookup_elem(&captured, key)) {
@@ -107,7 +144,8 @@ static __always_inline int l7_connect(struct bpf_sock_addr *a, struct l7_addr_ke
 		return 1; /* the agent's own, tagged through the map: no mark and no uid can forge that */
 	netns = bpf_get_netns_cookie(a);
 	to = bpf_map_lookup_elem(&listeners, &netns);
-	if (!to || !(v6 && !l7_is_v4(key->ip) ? to->port6 : to->port4)) {
+	port = to ? native_v6 ? to->port6 : to->port4 : 0;
+	if (!port || !l7_listening(a, native_v6, port)) {
 		struct l7_event e = {
 			.type = L7_EVENT_TYPE_NO_LISTENER,
 			.conn = bpf_get_current_pid_tgid() >> 32,
@@ -134,19 +172,17 @@ static __always_inline int l7_connect(struct bpf_sock_addr *a, struct l7_addr_ke
 
 		bpf_setsockopt(a, SOL_SOCKET, SO_BINDTOIFINDEX, &any, sizeof(any));
 	}
-	if (v6 && !l7_is_v4(key->ip)) {
+	if (native_v6) {
 		a->user_ip6[0] = 0;
 		a->user_ip6[1] = 0;
 		a->user_ip6[2] = 0;
 		a->user_ip6[3] = bpf_htonl(1);
-		a->user_port = bpf_htons(to->port6);
 	} else if (v6) {
 		a->user_ip6[3] = bpf_htonl(0x7f000001);
-		a->user_port = bpf_htons(to->port4);
 	} else {
 		a->user_ip4 = bpf_htonl(0x7f000001);
-		a->user_port = bpf_htons(to->port4);
 	}
+	a->user_port = bpf_htons(port);
 	return 1;
 }
 

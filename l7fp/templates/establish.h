@@ -156,6 +156,7 @@ static __always_inline void l7_closed(struct bpf_sock_ops *s, struct bpf_sock *s
 {
 	u32 before = s->args[0];
 	struct l7_sock_state *st = bpf_sk_storage_get(&sock_storage, sk, 0, 0);
+	struct l7_flow_key f = {};
 	struct l7_conn *c;
 	u64 key;
 
@@ -165,6 +166,9 @@ static __always_inline void l7_closed(struct bpf_sock_ops *s, struct bpf_sock *s
 		key = L7_SOCK_KEY(L7_SOCK_KEY_KIND_CLIENT, st->id);
 		bpf_map_delete_elem(&sockhash, &key);
 	}
+	/* reset before the agent's side was established: whoever uses the same addresses next is not this client */
+	l7_flow_of(s, &f, 0);
+	bpf_map_delete_elem(&flows, &f);
 	st->kind = L7_SOCK_KIND_NONE;
 	c = l7_conn(st->id);
 	if (c)

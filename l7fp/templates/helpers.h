@@ -63,6 +63,7 @@ enum { SK_DROP, SK_PASS };
 #define BPF_F_RDONLY_PROG (1U << 7)
 #define BPF_F_MMAPABLE (1U << 10)
 #define BPF_F_INGRESS (1ULL << 0)
+#define BPF_F_CURRENT_NETNS (~0ULL)
 #define BPF_SK_STORAGE_GET_F_CREATE (1ULL << 0)
 #define BPF_RB_NO_WAKEUP (1ULL << 0)
 #define BPF_RB_FORCE_WAKEUP (1ULL << 1)
@@ -277,6 +278,7 @@ L7_HELPER(long, sock_ops_cb_flags_set, 59, struct bpf_sock_ops *ctx, int flags);
 L7_HELPER(long, sock_hash_update, 70, struct bpf_sock_ops *ctx, void *map, void *key, u64 flags);
 L7_HELPER(long, sk_release, 86, void *sk);
 L7_HELPER(struct bpf_sock *, sk_fullsock, 95, struct bpf_sock *sk);
+L7_HELPER(struct bpf_sock *, sk_lookup_tcp, 84, void *ctx, void *tuple, u32 tuple_size, u64 netns, u64 flags);
 L7_HELPER(struct bpf_sock *, skc_lookup_tcp, 99, void *ctx, void *tuple, u32 tuple_size, u64 netns, u64 flags);
 L7_HELPER(long, sk_assign, 124, void *ctx, void *sk, u64 flags);
 L7_HELPER(void *, skc_to_tcp_sock, 137, void *sk);

@@ -43,6 +43,9 @@ class Kernel(Protocol):
     def tag_upstream(self, fd: int, slot_id: int) -> None:
         """Mark a socket, before it connects, as an upstream connection of the agent."""
 
+    def tag_listener(self, fd: int) -> None:
+        """Mark a socket as the agent's listener: connections are captured to no other."""
+
     def ctl(self, op: abi.CtlOp, id: int, arg: int = 0) -> tuple[int, int]:
         """Run the control program: (result, slot state before)."""
 

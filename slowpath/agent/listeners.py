@@ -65,6 +65,7 @@ class Listeners:
         self._pending.pop(namespace.inode, None)
         self.failures.pop(namespace.name, None)
         for listener in namespace.listeners:
+            self._kernel.tag_listener(listener.fileno())
             self._loop.add_reader(listener.fileno(), self._accept, listener)
         self._kernel.set_listener(namespace.cookie, namespace.port4, namespace.port6)
 

@@ -44,6 +44,10 @@ class LoadedKernel:
         """See `Kernel`."""
         self._storage.set(fd, {"kind": abi.SockKind.UPSTREAM, "id": slot_id})
 
+    def tag_listener(self, fd: int) -> None:
+        """See `Kernel`."""
+        self._storage.set(fd, {"kind": abi.SockKind.LISTENER})
+
     def ctl(self, op: abi.CtlOp, id: int, arg: int = 0) -> tuple[int, int]:
         """See `Kernel`."""
         return self._live.ctl(op, id, arg)

@@ -322,6 +322,30 @@ def test_a_killed_agent_leaves_services_closed_and_another_takes_over(world: Wor
     world.wait(lambda: world.status()["endpoints"][0]["connections"] == 8)
 
 
+def test_nobody_else_takes_the_place_of_a_killed_agent(world: World) -> None:
+    world.serve()
+    world.start()
+    ports = [n[key] for n in world.status()["namespaces"] if n["name"] == "own" for key in ("port4", "port6")]
+    with world.client():
+        client = world.connect()
+        assert client.get("/a/x").status == 200
+        client.sock.close()
+        world.wait(lambda: world.status()["connections"] == 0)  # nothing keeps the ports in use
+        world.stop(signal.SIGKILL)
+        impostors = []
+        for family, address, port in zip((socket.AF_INET, socket.AF_INET6), ("127.0.0.1", "::1"), ports, strict=True):
+            impostor = socket.create_server((address, port), family=family)
+            impostor.settimeout(0.2)
+            impostors.append(impostor)
+        for destination in (VIP, VIP6):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((destination, PORT), timeout=1)
+        for impostor in impostors:
+            with pytest.raises(TimeoutError):
+                impostor.accept()
+            impostor.close()
+
+
 def test_after_a_killed_agent_unload_leaves_nothing_and_services_open(world: World) -> None:
     world.serve()
     world.start()

@@ -52,6 +52,7 @@ class FakeKernel:
         self.counters: dict[int, int] = {}
         self.calls: list[tuple[CtlOp, int]] = []
         self.refuse_push = False
+        self.tagged_listeners: list[int] = []
         self.ready_at_connect = True
 
     def sock_state(self, fd: int) -> SockState | None:
@@ -61,6 +62,9 @@ class FakeKernel:
         self.upstreams[fd] = slot_id
         if slot_id and self.ready_at_connect:
             self.slots.ready[slot_id] = 1
+
+    def tag_listener(self, fd: int) -> None:
+        self.tagged_listeners.append(fd)
 
     def ctl(self, op: CtlOp, id: int, arg: int = 0) -> tuple[int, int]:
         self.calls.append((op, id))
