@@ -74,6 +74,8 @@ class Rules:
     on_readable: Callable[[Upstream], None]
     new_slot: Callable[[], int | None]
     options: PoolOptions = field(default_factory=PoolOptions)
+    clients: Callable[[], int] = lambda: 0
+    """Client connections open now: no more slots than that can ever be wanted at a time."""
 
 
 class Pool:
@@ -137,7 +139,9 @@ class Pool:
         self._peak = max(self._peak, busy)
         # an empty pool that is still being filled says nothing
         if len(self.live) >= self.target and (empty != self._empty or busy * 4 > self.target * 3):
-            self.target = min(self.target * 2, rules.options.maximum)
+            # at once as large as what was missed, so that a crowd of new clients is not served slowly for long
+            wanted = max(self.target * 2, min(empty - self._empty, rules.clients()))
+            self.target = min(wanted, rules.options.maximum)
             self._peak_since, self._peak = now, busy
         elif now - self._peak_since > rules.options.shrink_after:
             self.target = max(rules.options.minimum, min(self.target, 2 * self._peak))

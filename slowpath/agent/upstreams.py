@@ -24,10 +24,11 @@ class Upstreams:
         loop: asyncio.AbstractEventLoop,
         on_readable: Callable[[Upstream], None],
         options: PoolOptions,
+        clients: Callable[[], int],
     ) -> None:
         self.ids = SlotIds()
         self._kernel = kernel
-        self._rules = Rules(kernel, namespaces, loop, on_readable, self.ids.new, options)
+        self._rules = Rules(kernel, namespaces, loop, on_readable, self.ids.new, options, clients)
         self._pools: dict[Address, Pool] = {}
         self._leaving: dict[Address, Pool] = {}
         self._by_id: dict[int, Pool] = {}

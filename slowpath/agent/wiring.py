@@ -59,7 +59,9 @@ class Wiring:
             deployment.policy, AgentConnector(namespaces, kernel.tag_upstream), options=options.proxy
         )
         self.transactions = Transactions(kernel, self.versions.response_edits)
-        self.upstreams = Upstreams(kernel, namespaces, loop, self.transactions.readable, options.pools)
+        self.upstreams = Upstreams(
+            kernel, namespaces, loop, self.transactions.readable, options.pools, lambda: len(self.connections.live)
+        )
         self.connections = Connections(
             kernel, self._attribution, self._watch, self.proxy.serve, self.transactions.client_gone
         )

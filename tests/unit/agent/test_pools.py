@@ -118,6 +118,17 @@ async def test_a_pool_found_empty_doubles_up_to_its_bound() -> None:
 
 
 @in_loop
+async def test_a_pool_found_empty_grows_at_once_to_what_a_crowd_of_clients_missed() -> None:
+    for missed, clients, target in ((50, 20, 20), (12, 20, 12), (1, 20, 8), (900, 3, 8), (900, 900, 32)):
+        async with setting() as at:
+            at.rules.clients = lambda clients=clients: clients
+            await at.started()
+            at.kernel.endpoints.empty[at.pool.id] += missed
+            at.pool.tick()
+            assert at.pool.target == target
+
+
+@in_loop
 async def test_a_pool_nearly_used_up_grows_before_it_is_empty() -> None:
     async with setting() as at:
         await at.started()
